@@ -1,0 +1,43 @@
+//! The command line: one subcommand a file of [`crate::commands`], each with its own argument struct.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{eval, info, predict, quickstart, synth, train};
+
+/// Referring image segmentation with zero, one or many targets (DMMI, ICCV 2023), in Rust.
+///
+/// Give it a picture and a sentence; it marks every object the sentence means: one, several, or none at all.
+#[derive(Debug, Parser)]
+#[command(name = "dmmi-cli", version, about, long_about, arg_required_else_help = true)]
+#[command(after_help = "Start here:  dmmi-cli quickstart\n\nExit codes: 0 done, 2 bad input, 1 other failure, 130 interrupted.")]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make data, train a small model from scratch, evaluate it and write a report: no download, minutes on a CPU
+    Quickstart(quickstart::QuickstartArgs),
+    /// Train a model from a configuration file, or go on with an interrupted run
+    Train(train::TrainArgs),
+    /// Score a checkpoint on a split: the RIS table and the GRES table
+    Eval(eval::EvalArgs),
+    /// Find what a sentence means in a picture: mask, overlay and JSON
+    Predict(predict::PredictArgs),
+    /// Write a synthetic dataset in Ref-ZOM's on-disk layout
+    Synth(synth::SynthArgs),
+    /// Describe a checkpoint or a configuration: parameters by part, shapes, settings
+    Info(info::InfoArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,22 @@
+//! One file a subcommand: its arguments, and `run(args) -> anyhow::Result<()>`.
+
+pub(crate) mod eval;
+pub(crate) mod info;
+pub(crate) mod predict;
+pub(crate) mod quickstart;
+pub(crate) mod synth;
+pub(crate) mod train;
+
+use crate::args::Command;
+
+/// Runs the chosen subcommand.
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Quickstart(args) => quickstart::run(args),
+        Command::Train(args) => train::run(args),
+        Command::Eval(args) => eval::run(args),
+        Command::Predict(args) => predict::run(args),
+        Command::Synth(args) => synth::run(args),
+        Command::Info(args) => info::run(args),
+    }
+}

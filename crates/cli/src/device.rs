@@ -1,0 +1,103 @@
+//! Where tensors live: `cpu`, `cuda`, `cuda:N` or `auto`, chosen once per process.
+
+use std::fmt;
+use std::str::FromStr;
+
+use candle_core::Device;
+
+use crate::exit::bad_input;
+
+/// The value of `--device`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceChoice {
+    /// The first CUDA device if this program was built with CUDA and one is there, else the CPU.
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// One CUDA device by its index.
+    Cuda(usize),
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(0)),
+            _ => text
+                .strip_prefix("cuda:")
+                .and_then(|index| index.parse().ok())
+                .map(Self::Cuda)
+                .ok_or_else(|| "expected cpu, cuda, cuda:N or auto".to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// Bad input when CUDA is asked for and this build or this machine has none.
+    pub(crate) fn open(self) -> anyhow::Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Auto => Ok(cuda(0).unwrap_or(Device::Cpu)),
+            Self::Cuda(index) => {
+                if !cfg!(feature = "cuda") {
+                    return Err(bad_input!(
+                        "--device {self}: this program was built without CUDA; rebuild with --features cuda or use --device cpu"
+                    ));
+                }
+                cuda(index).map_err(|error| bad_input!("--device {self}: {error:#}; use --device cpu"))
+            }
+        }
+    }
+}
+
+/// A CUDA device, with the driver library's panic (it is loaded at run time) turned into an error.
+fn cuda(index: usize) -> anyhow::Result<Device> {
+    if !cfg!(feature = "cuda") {
+        anyhow::bail!("built without CUDA");
+    }
+    match std::panic::catch_unwind(|| Device::new_cuda(index)) {
+        Ok(opened) => Ok(opened?),
+        Err(_) => anyhow::bail!("the CUDA driver could not be loaded"),
+    }
+}
+
+/// How a device is called in messages and reports.
+pub(crate) fn name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_is_read_back() {
+        for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda".parse::<DeviceChoice>().unwrap(), DeviceChoice::Cuda(0));
+        for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1"] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! How a command ends: one line on standard error, and an exit code scripts can rely on.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Exit code of a failure that is not the input's fault.
+pub(crate) const FAILURE: u8 = 1;
+/// Exit code of bad input: a file, an argument, a configuration.
+pub(crate) const BAD_INPUT: u8 = 2;
+/// Exit code after Ctrl-C, as shells expect it (128 + SIGINT).
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// Marks an error as bad input. Make one with [`bad_input!`] or [`OrBadInput::or_bad_input`].
+#[derive(Debug)]
+pub(crate) struct BadInput(pub(crate) anyhow::Error);
+
+impl fmt::Display for BadInput {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl std::error::Error for BadInput {}
+
+/// Marks an end that the user asked for: nothing failed, but the work is not complete.
+#[derive(Debug)]
+pub(crate) struct Interrupted(pub(crate) String);
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Turns any error into bad input, keeping its chain of causes.
+pub(crate) trait OrBadInput<T> {
+    /// The value, or the error marked as the input's fault (exit code 2).
+    fn or_bad_input(self) -> anyhow::Result<T>;
+}
+
+impl<T, E: Into<anyhow::Error>> OrBadInput<T> for Result<T, E> {
+    fn or_bad_input(self) -> anyhow::Result<T> {
+        self.map_err(|error| anyhow::Error::new(BadInput(error.into())))
+    }
+}
+
+/// An `anyhow::Error` that ends the program with exit code 2: `return Err(bad_input!("..."))`.
+macro_rules! bad_input {
+    ($($part:tt)*) => { anyhow::Error::new($crate::exit::BadInput(anyhow::anyhow!($($part)*))) };
+}
+pub(crate) use bad_input;
+
+/// Prints the error, if any, as one line and answers with the exit code that belongs to it.
+pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    if let Some(stop) = error.downcast_ref::<Interrupted>() {
+        eprintln!("stopped: {stop}");
+        return ExitCode::from(INTERRUPTED);
+    }
+    eprintln!("error: {}", one_line(&format!("{error:#}")));
+    ExitCode::from(if is_bad_input(&error) { BAD_INPUT } else { FAILURE })
+}
+
+/// Whether any cause in the chain is bad input, be it marked here or by a library's own error type.
+fn is_bad_input(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.is::<BadInput>()
+            || cause.is::<refzom_dataset::Error>()
+            || cause.downcast_ref::<dmmi_train::Error>().is_some_and(dmmi_train::Error::is_bad_input)
+    })
+}
+
+/// Messages of other libraries may span lines (TOML draws the offending one); ours are one line.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_deep_in_the_chain_decides_the_code() {
+        let marked = bad_input!("no such file").context("reading the picture");
+        assert!(is_bad_input(&marked));
+        assert!(!is_bad_input(&anyhow::anyhow!("disk full")));
+        let foreign: Result<(), std::io::Error> = Err(std::io::Error::other("x"));
+        assert!(is_bad_input(&foreign.or_bad_input().unwrap_err()));
+    }
+
+    #[test]
+    fn messages_are_one_line() {
+        assert_eq!(one_line("TOML parse error\n  |\n1 | x\n"), "TOML parse error; |; 1 | x");
+    }
+}
