@@ -1,0 +1,116 @@
+//! COCO's `instances.json`: images, annotations with polygons or run lengths, categories (COCO data format).
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::DataError;
+
+/// Run lengths of one mask, column by column, beginning with zeros.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Counts {
+    /// Plain numbers, as in COCO's crowd annotations.
+    Plain(Vec<u32>),
+    /// pycocotools' compressed string.
+    Compressed(String),
+}
+
+/// The outline of one object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Segmentation {
+    /// Polygons `[x0, y0, x1, y1, ..]` in pixels, merged by "or".
+    Polygons(Vec<Vec<f64>>),
+    /// Run lengths over an image of `[height, width]`.
+    Rle {
+        /// Height, width in pixels.
+        size: [u32; 2],
+        /// The runs.
+        counts: Counts,
+    },
+}
+
+/// One image of `instances.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageEntry {
+    /// Unique over the file.
+    pub id: i64,
+    /// Name inside the image folder.
+    pub file_name: String,
+    /// Pixels.
+    pub width: u32,
+    /// Pixels.
+    pub height: u32,
+}
+
+/// One object of one image.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Annotation {
+    /// Unique over the file.
+    pub id: i64,
+    /// The image it lies in.
+    pub image_id: i64,
+    /// An id of `categories`.
+    #[serde(default)]
+    pub category_id: i64,
+    /// Outline of the object.
+    pub segmentation: Segmentation,
+    /// Square pixels, as annotated (not used: areas are counted from masks).
+    #[serde(default)]
+    pub area: f64,
+    /// `[x, y, width, height]` in pixels, as annotated (not used).
+    #[serde(default)]
+    pub bbox: Vec<f64>,
+    /// 1 for a crowd.
+    #[serde(default)]
+    pub iscrowd: u8,
+}
+
+/// One object category.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Category {
+    /// Unique over the file.
+    pub id: i64,
+    /// For example `person`.
+    pub name: String,
+    /// For example `animal`.
+    #[serde(default)]
+    pub supercategory: String,
+}
+
+/// The parts of `instances.json` that are needed here; other keys are ignored.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Instances {
+    /// Every image, also those without an object.
+    pub images: Vec<ImageEntry>,
+    /// Every object.
+    pub annotations: Vec<Annotation>,
+    /// Names of the categories.
+    #[serde(default)]
+    pub categories: Vec<Category>,
+}
+
+impl Instances {
+    /// Reads `instances.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not of this layout; the message names line and column.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| DataError::format(path, format!("not COCO's instances layout: {e}")))
+    }
+
+    /// Writes `instances.json`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), DataError> {
+        let path = path.as_ref();
+        let json = serde_json::to_vec(self)
+            .map_err(|e| DataError::format(path, format!("cannot be written as json: {e}")))?;
+        std::fs::write(path, json).map_err(|e| DataError::write(path, e))
+    }
+}

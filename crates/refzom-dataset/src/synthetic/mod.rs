@@ -1,0 +1,1 @@
+//! A synthetic twin of Ref-ZOM, written in the same on-disk layout.

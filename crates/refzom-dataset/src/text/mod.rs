@@ -1,0 +1,1 @@
+//! Expressions to word-piece ids, and the phrase that is hidden from them.
