@@ -1,1 +1,48 @@
-//! placeholder
+//! placeholder crate doc
+#![deny(missing_docs)]
+
+mod activation;
+mod attention;
+mod conv;
+mod dropout;
+mod embedding;
+pub mod gradcheck;
+mod gradients;
+mod interpolate;
+mod kernel;
+mod linear;
+mod load;
+mod matmul;
+mod mode;
+mod norm;
+mod optim;
+mod params;
+mod pool;
+mod probe;
+mod softmax;
+mod windows;
+
+pub use activation::{gelu, relu};
+pub use attention::{
+    DecoderLayerConfig, MultiHeadAttention, TransformerDecoderLayer, merge_heads, split_heads,
+};
+pub use conv::{Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
+pub use dropout::{drop_path, drop_path_rates, dropout};
+pub use embedding::embedding;
+pub use gradients::Gradients;
+pub use interpolate::{Align, resize_bias_table, resize_bilinear};
+pub use linear::{
+    Linear, conv1x1, default_init, linear, linear_layer, linear_no_bias, linear_with_init,
+};
+pub use load::LoadReport;
+pub use matmul::{matmul, matmul_nt};
+pub use mode::{Mode, Noise};
+pub use norm::{
+    BatchNorm2d, LayerNorm, batch_norm2d, instance_norm, layer_norm, layer_norm_layer,
+};
+pub use optim::{AdamW, AdamWConfig, ParamGroup};
+pub use params::ParamStore;
+pub use pool::{global_avg_pool, max_pool2d};
+pub use probe::Probe;
+pub use softmax::{ScoreTerms, attention_softmax, softmax};
+pub use windows::text_windows;

@@ -1,0 +1,125 @@
+//! Multi-head attention and the post-norm decoder layer, with PyTorch's parameter names.
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+
+use crate::activation::relu;
+use crate::dropout::dropout;
+use crate::linear::{Linear, default_init, linear, linear_layer, linear_with_init};
+use crate::matmul::{matmul, matmul_nt};
+use crate::mode::Mode;
+use crate::norm::{LayerNorm, layer_norm_layer};
+use crate::softmax::{ScoreTerms, attention_softmax};
+
+/// `(B, N, M d)` to `(B, M, N, d)`.
+pub fn split_heads(xs: &Tensor, heads: usize) -> Result<Tensor> {
+    let (b, n, c) = xs.dims3()?;
+    if heads == 0 || c % heads != 0 {
+        bail!("{c} channels do not divide into {heads} heads");
+    }
+    xs.reshape((b, n, heads, c / heads))?.transpose(1, 2)?.contiguous()
+}
+
+/// `(B, M, N, d)` to `(B, N, M d)`.
+pub fn merge_heads(xs: &Tensor) -> Result<Tensor> {
+    let (b, m, n, d) = xs.dims4()?;
+    xs.transpose(1, 2)?.contiguous()?.reshape((b, n, m * d))
+}
+
+/// Multi-head attention with keys `in_proj_weight (3D, D)`, `in_proj_bias`, `out_proj.{weight,bias}` (PyTorch's
+/// `MultiheadAttention`, Vaswani et al. 2017).
+#[derive(Clone, Debug)]
+pub struct MultiHeadAttention {
+    in_weight: Tensor,
+    in_bias: Tensor,
+    out: Linear,
+    heads: usize,
+    dropout: f64,
+}
+
+impl MultiHeadAttention {
+    /// `dim` channels in `heads` heads; `dropout` on the attention weights.
+    pub fn new(dim: usize, heads: usize, dropout: f64, vb: VarBuilder) -> Result<Self> {
+        if heads == 0 || !dim.is_multiple_of(heads) {
+            bail!("{dim} channels do not divide into {heads} heads");
+        }
+        // Xavier over the stacked (3D, D) matrix, zero biases: PyTorch's choice.
+        let bound = (6.0 / (4 * dim) as f64).sqrt();
+        let init = Init::Uniform { lo: -bound, up: bound };
+        let out_init = default_init(dim);
+        Ok(Self {
+            in_weight: vb.get_with_hints((3 * dim, dim), "in_proj_weight", init)?,
+            in_bias: vb.get_with_hints(3 * dim, "in_proj_bias", Init::Const(0.0))?,
+            out: linear_with_init(dim, dim, true, out_init, Init::Const(0.0), vb.pp("out_proj"))?,
+            heads,
+            dropout,
+        })
+    }
+
+    /// Queries `(B, N, D)` over keys and values `(B, S, D)` to `(B, N, D)`.
+    pub fn forward_t(&self, queries: &Tensor, memory: &Tensor, mode: Mode) -> Result<Tensor> {
+        let d = self.in_bias.dim(0)? / 3;
+        let part = |xs: &Tensor, i: usize| -> Result<Tensor> {
+            let (w, b) = (self.in_weight.narrow(0, i * d, d)?, self.in_bias.narrow(0, i * d, d)?);
+            split_heads(&linear(xs, &w, Some(&b))?, self.heads)
+        };
+        let (q, k, v) = (part(queries, 0)?, part(memory, 1)?, part(memory, 2)?);
+        let scale = 1.0 / ((d / self.heads) as f64).sqrt();
+        let weights = attention_softmax(&matmul_nt(&q, &k)?, scale, ScoreTerms::default())?;
+        let weights = dropout(&weights, self.dropout, mode)?;
+        self.out.forward(&merge_heads(&matmul(&weights, &v)?)?) // (B, N, D)
+    }
+}
+
+/// Sizes of a decoder layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DecoderLayerConfig {
+    /// Channels.
+    pub dim: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Width of the feed-forward part.
+    pub feed_forward: usize,
+    /// Dropout everywhere inside.
+    pub dropout: f64,
+}
+
+/// Self-attention, attention over a memory, feed-forward (ReLU); layer norm after each sum. PyTorch's
+/// `TransformerDecoderLayer` with its defaults and key names.
+#[derive(Clone, Debug)]
+pub struct TransformerDecoderLayer {
+    self_attention: MultiHeadAttention,
+    cross_attention: MultiHeadAttention,
+    linear1: Linear,
+    linear2: Linear,
+    norms: [LayerNorm; 3],
+    dropout: f64,
+}
+
+impl TransformerDecoderLayer {
+    /// Keys `self_attn`, `multihead_attn`, `linear1`, `linear2`, `norm1`, `norm2`, `norm3`.
+    pub fn new(cfg: &DecoderLayerConfig, vb: VarBuilder) -> Result<Self> {
+        let (d, p) = (cfg.dim, cfg.dropout);
+        let norm = |name: &str| layer_norm_layer(d, 1e-5, vb.pp(name));
+        Ok(Self {
+            self_attention: MultiHeadAttention::new(d, cfg.heads, p, vb.pp("self_attn"))?,
+            cross_attention: MultiHeadAttention::new(d, cfg.heads, p, vb.pp("multihead_attn"))?,
+            linear1: linear_layer(d, cfg.feed_forward, vb.pp("linear1"))?,
+            linear2: linear_layer(cfg.feed_forward, d, vb.pp("linear2"))?,
+            norms: [norm("norm1")?, norm("norm2")?, norm("norm3")?],
+            dropout: p,
+        })
+    }
+
+    /// Targets `(B, N, D)` over a memory `(B, S, D)` to `(B, N, D)`. No mask on either.
+    pub fn forward_t(&self, target: &Tensor, memory: &Tensor, mode: Mode) -> Result<Tensor> {
+        let drop = |xs: &Tensor| dropout(xs, self.dropout, mode);
+        let attended = self.self_attention.forward_t(target, target, mode)?;
+        let xs = self.norms[0].forward(&(target + drop(&attended)?)?)?;
+        let attended = self.cross_attention.forward_t(&xs, memory, mode)?;
+        let xs = self.norms[1].forward(&(&xs + drop(&attended)?)?)?;
+        let hidden = drop(&relu(&self.linear1.forward(&xs)?)?)?;
+        let out = self.linear2.forward(&hidden)?;
+        self.norms[2].forward(&(&xs + drop(&out)?)?)
+    }
+}

@@ -1,0 +1,199 @@
+//! Bilinear resizing with a gradient, and the bicubic resizing of relative-position tables.
+//!
+//! Candle's `upsample_bilinear2d` has no backward pass and is wrong for same-size views.
+
+use candle_core::{DType, Result, Tensor, bail};
+
+use crate::kernel::{self, Plan, Real, dispatch};
+
+/// Which points of the two grids coincide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// The centres of the corner cells (`align_corners = true`).
+    Corners,
+    /// The outer edges (`align_corners = false`).
+    Edges,
+}
+
+/// For each output position of one axis: the two inputs it lies between and the weight of the second.
+#[derive(Clone, Debug)]
+struct Axis {
+    taps: Vec<(usize, usize, f64)>,
+}
+
+impl Axis {
+    fn new(from: usize, to: usize, align: Align) -> Self {
+        let taps = (0..to)
+            .map(|i| {
+                let at = match align {
+                    Align::Corners if to == 1 => 0.0,
+                    Align::Corners => i as f64 * (from - 1) as f64 / (to - 1) as f64,
+                    Align::Edges => {
+                        ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0)
+                    }
+                };
+                let low = (at.floor() as usize).min(from - 1);
+                let high = (low + 1).min(from - 1);
+                (low, high, if high == low { 0.0 } else { at - low as f64 })
+            })
+            .collect();
+        Self { taps }
+    }
+
+    /// The axis as a dense `(to, from)` matrix.
+    fn matrix(&self, from: usize) -> Vec<f64> {
+        let mut m = vec![0.0; self.taps.len() * from];
+        for (row, &(low, high, t)) in m.chunks_exact_mut(from).zip(&self.taps) {
+            row[low] += 1.0 - t;
+            row[high] += t;
+        }
+        m
+    }
+}
+
+/// Bilinear resize of `(B, C, h, w)` to `(B, C, h', w')`.
+///
+/// # Errors
+/// When a size is zero.
+pub fn resize_bilinear(xs: &Tensor, size: (usize, usize), align: Align) -> Result<Tensor> {
+    let (_, _, h, w) = xs.dims4()?;
+    if h == 0 || w == 0 || size.0 == 0 || size.1 == 0 {
+        bail!("resize_bilinear: cannot resize {h}x{w} to {}x{}", size.0, size.1);
+    }
+    if (h, w) == size {
+        return Ok(xs.clone());
+    }
+    let axes = (Axis::new(h, size.0, align), Axis::new(w, size.1, align));
+    match kernel::plan(xs) {
+        Plan::Fused => fused(xs, axes.0, axes.1),
+        Plan::ThroughF32 => {
+            resize_bilinear(&xs.to_dtype(DType::F32)?, size, align)?.to_dtype(xs.dtype())
+        }
+        Plan::Composed => composed(xs, &axes.0, &axes.1),
+    }
+}
+
+/// Two products with constant matrices: oracle of the kernel, and the path of other devices.
+fn composed(xs: &Tensor, rows: &Axis, cols: &Axis) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    let (ho, wo) = (rows.taps.len(), cols.taps.len());
+    let device = xs.device();
+    let constant = |axis: &Axis, from: usize| {
+        Tensor::from_vec(axis.matrix(from), (axis.taps.len(), from), device)?
+            .to_dtype(xs.dtype())?
+            .t()?
+            .contiguous()
+    };
+    let wide = xs.contiguous()?.reshape((b * c * h, w))?.matmul(&constant(cols, w)?)?;
+    let turned = wide.reshape((b * c, h, wo))?.transpose(1, 2)?.contiguous()?;
+    let tall = turned.reshape((b * c * wo, h))?.matmul(&constant(rows, h)?)?;
+    tall.reshape((b, c, wo, ho))?.transpose(2, 3)?.contiguous()
+}
+
+fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
+    let xs = xs.contiguous()?;
+    let (b, c, h, w) = xs.dims4()?;
+    let (ho, wo) = (rows.taps.len(), cols.taps.len());
+    dispatch!(xs.dtype(), T => {
+        let typed = |axis: &Axis| -> Vec<(usize, usize, T)> {
+            axis.taps.iter().map(|&(l, h, t)| (l, h, <T as Real>::of(t))).collect()
+        };
+        let (rows, cols) = (typed(&rows), typed(&cols));
+        let one = <T as Real>::of(1.0);
+        let mut ys = vec![T::default(); b * c * ho * wo];
+        {
+            let x = kernel::read(&xs)?;
+            let x = x.slice::<T>()?;
+            kernel::par_chunks(&mut ys, ho * wo, |p, y| {
+                let x = &x[p * h * w..(p + 1) * h * w];
+                for (line, &(top, bottom, v)) in y.chunks_exact_mut(wo).zip(&rows) {
+                    let (top, bottom) = (&x[top * w..(top + 1) * w], &x[bottom * w..(bottom + 1) * w]);
+                    for (y, &(l, r, t)) in line.iter_mut().zip(&cols) {
+                        let up = top[l] * (one - t) + top[r] * t;
+                        let down = bottom[l] * (one - t) + bottom[r] * t;
+                        *y = up * (one - v) + down * v;
+                    }
+                }
+            });
+        }
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let g = kernel::read(grad)?;
+            let g = g.slice::<T>()?;
+            let mut dx = vec![T::default(); b * c * h * w];
+            kernel::par_chunks(&mut dx, h * w, |p, d| {
+                let g = &g[p * ho * wo..(p + 1) * ho * wo];
+                for (line, &(top, bottom, v)) in g.chunks_exact(wo).zip(&rows) {
+                    for (g, &(l, r, t)) in line.iter().zip(&cols) {
+                        let (up, down) = (*g * (one - v), *g * v);
+                        d[top * w + l] += up * (one - t);
+                        d[top * w + r] += up * t;
+                        d[bottom * w + l] += down * (one - t);
+                        d[bottom * w + r] += down * t;
+                    }
+                }
+            });
+            Ok(vec![kernel::from_vec(dx, (b, c, h, w))?])
+        };
+        kernel::attach("resize-bilinear", &[&xs], ys, (b, c, ho, wo), backward)
+    })
+}
+
+/// Bicubic resize (edges aligned, `A = -0.75`, no antialiasing) of a table of square windows: `(from², M)` to `(to², M)`,
+/// as pretrained Swin relative-position tables are fitted to another window. Not differentiable; computed in f64.
+///
+/// # Errors
+/// When the rows of the table are not a square number.
+pub fn resize_bias_table(table: &Tensor, to: usize) -> Result<Tensor> {
+    let (rows, heads) = table.dims2()?;
+    let from = rows.isqrt();
+    if from * from != rows || from == 0 || to == 0 {
+        bail!("resize_bias_table: {rows} rows are not a square window");
+    }
+    if from == to {
+        return Ok(table.clone());
+    }
+    let cubic = |x: f64| {
+        let (x, a) = (x.abs(), -0.75);
+        if x <= 1.0 {
+            ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+        } else if x < 2.0 {
+            ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+        } else {
+            0.0
+        }
+    };
+    let taps: Vec<[(usize, f64); 4]> = (0..to)
+        .map(|i| {
+            let at = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+            let base = at.floor();
+            std::array::from_fn(|k| {
+                let j = base as isize + k as isize - 1;
+                (j.clamp(0, from as isize - 1) as usize, cubic(at - (base + k as f64 - 1.0)))
+            })
+        })
+        .collect();
+    let source = table.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+    let mut out = Vec::with_capacity(to * to * heads);
+    for ty in &taps {
+        for tx in &taps {
+            for m in 0..heads {
+                let value: f64 = ty
+                    .iter()
+                    .map(|&(y, wy)| {
+                        wy * tx.iter().map(|&(x, wx)| wx * source[y * from + x][m]).sum::<f64>()
+                    })
+                    .sum();
+                out.push(value);
+            }
+        }
+    }
+    Tensor::from_vec(out, (to * to, heads), &candle_core::Device::Cpu)?
+        .to_dtype(table.dtype())?
+        .to_device(table.device())
+}
+
+#[cfg(test)]
+pub(crate) fn resize_composed(xs: &Tensor, size: (usize, usize), align: Align) -> Result<Tensor> {
+    let (_, _, h, w) = xs.dims4()?;
+    composed(xs, &Axis::new(h, size.0, align), &Axis::new(w, size.1, align))
+}

@@ -1,0 +1,216 @@
+//! Batch normalisation of maps, with running statistics kept as buffers.
+
+use candle_core::{DType, Result, Tensor, Var, bail};
+use candle_nn::{Init, VarBuilder};
+
+use super::{sum, sum_of};
+use crate::kernel::{self, Plan, Real, dispatch};
+use crate::mode::Mode;
+
+/// PyTorch's default weight of the newest batch in the running statistics.
+const MOMENTUM: f64 = 0.1;
+
+/// Batch normalisation over `(B, h, w)` for each channel of `(B, C, h, w)`.
+///
+/// Training normalises by the batch (biased variance) and moves the running statistics a tenth of the way (unbiased
+/// variance), evaluation normalises by the running statistics: PyTorch's `BatchNorm2d`.
+#[derive(Clone, Debug)]
+pub struct BatchNorm2d {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    eps: f64,
+}
+
+/// Keys `weight` (initially 1), `bias` (0), and the buffers `running_mean` (0), `running_var` (1).
+pub fn batch_norm2d(channels: usize, vb: VarBuilder) -> Result<BatchNorm2d> {
+    Ok(BatchNorm2d {
+        weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
+        bias: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
+        running_mean: vb.get_with_hints(channels, "running_mean", Init::Const(0.0))?,
+        running_var: vb.get_with_hints(channels, "running_var", Init::Const(1.0))?,
+        eps: 1e-5,
+    })
+}
+
+impl BatchNorm2d {
+    /// `(B, C, h, w)` to `(B, C, h, w)`.
+    ///
+    /// # Errors
+    /// In training when there is one value per channel only (its variance is undefined), as PyTorch; when the layer was
+    /// built on frozen tensors and is asked to train.
+    pub fn forward_t(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (b, c, h, w) = xs.dims4()?;
+        if c != self.weight.dims1()? {
+            bail!("batch_norm: input has {c} channels, the layer {}", self.weight.dims1()?);
+        }
+        if !mode.is_train() {
+            return self.evaluate(xs);
+        }
+        let n = b * h * w;
+        if n < 2 {
+            bail!("batch_norm: training needs more than one value a channel, got {:?}", xs.dims());
+        }
+        let (mean, var) = statistics(xs)?;
+        self.update(&mean, &var, n)?;
+        normalise(xs, &mean, &var, &self.weight, &self.bias, self.eps)
+    }
+
+    fn evaluate(&self, xs: &Tensor) -> Result<Tensor> {
+        let c = self.weight.dims1()?;
+        let rstd = (self.running_var.detach() + self.eps)?.sqrt()?.recip()?;
+        let scale = self.weight.mul(&rstd)?;
+        let shift = self.bias.sub(&scale.mul(&self.running_mean.detach())?)?;
+        let (scale, shift) = (scale.reshape((1, c, 1, 1))?, shift.reshape((1, c, 1, 1))?);
+        let dtype = xs.dtype();
+        let ys = xs.to_dtype(scale.dtype())?.broadcast_mul(&scale)?.broadcast_add(&shift)?;
+        ys.to_dtype(dtype)
+    }
+
+    fn update(&self, mean: &Tensor, var: &Tensor, n: usize) -> Result<()> {
+        let unbiased = n as f64 / (n as f64 - 1.0);
+        let blend = |old: &Tensor, new: &Tensor, scale: f64| -> Result<()> {
+            let next = ((old.detach() * (1.0 - MOMENTUM))?
+                + (new.to_dtype(old.dtype())? * (MOMENTUM * scale))?)?;
+            if !old.is_variable() {
+                bail!("batch_norm: this copy is frozen (evaluation only) and cannot train");
+            }
+            Var::from_tensor(old)?.set(&next)
+        };
+        blend(&self.running_mean, mean, 1.0)?;
+        blend(&self.running_var, var, unbiased)
+    }
+}
+
+/// Mean and biased variance of each channel, `(C)` both, detached.
+fn statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
+    let xs = xs.detach();
+    let (b, c, h, w) = xs.dims4()?;
+    if kernel::plan(&xs) != Plan::Fused {
+        let wide = xs.to_dtype(DType::F32)?.transpose(0, 1)?.reshape((c, b * h * w))?;
+        let mean = wide.mean_keepdim(1)?;
+        let var = wide.broadcast_sub(&mean)?.sqr()?.mean(1)?;
+        return Ok((mean.flatten_all()?, var));
+    }
+    let xs = xs.contiguous()?;
+    let cells = h * w;
+    dispatch!(xs.dtype(), T => {
+        let x = kernel::read(&xs)?;
+        let x = x.slice::<T>()?;
+        let n = T::of((b * cells) as f64);
+        let plane = |s: usize, k: usize| &x[(s * c + k) * cells..(s * c + k + 1) * cells];
+        let mut both = vec![(T::default(), T::default()); c];
+        let grain = if b * cells * c < 1 << 13 { c } else { 1 };
+        rayon_rows(&mut both, grain, |k, out| {
+            let mean = sum_of(b, |s| sum(plane(s, k))) / n;
+            let var = sum_of(b, |s| {
+                let p = plane(s, k);
+                sum_of(cells, |i| (p[i] - mean) * (p[i] - mean))
+            }) / n;
+            *out = (mean, var);
+        });
+        let (mean, var): (Vec<T>, Vec<T>) = both.into_iter().unzip();
+        Ok((kernel::from_vec(mean, c)?, kernel::from_vec(var, c)?))
+    })
+}
+
+fn rayon_rows<V: Send>(out: &mut [V], grain: usize, f: impl Fn(usize, &mut V) + Send + Sync) {
+    use rayon::prelude::*;
+    out.par_iter_mut().enumerate().with_min_len(grain.max(1)).for_each(|(i, v)| f(i, v));
+}
+
+fn normalise(
+    xs: &Tensor,
+    mean: &Tensor,
+    var: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    match kernel::plan(xs) {
+        Plan::Fused => fused(xs, mean, var, weight, bias, eps),
+        _ => composed(xs, weight, bias, eps),
+    }
+}
+
+/// From mean and variance inside the graph, in f32 at least: oracle of the kernel, and the path of other devices.
+pub(crate) fn composed(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    let dtype = xs.dtype();
+    let wide = if dtype == DType::F64 { dtype } else { DType::F32 };
+    let flat = xs.to_dtype(wide)?.transpose(0, 1)?.contiguous()?.reshape((c, b * h * w))?;
+    let centred = flat.broadcast_sub(&flat.mean_keepdim(1)?)?;
+    let var = centred.sqr()?.mean_keepdim(1)?;
+    let ys = centred
+        .broadcast_div(&(var + eps)?.sqrt()?)?
+        .broadcast_mul(&weight.to_dtype(wide)?.reshape((c, 1))?)?
+        .broadcast_add(&bias.to_dtype(wide)?.reshape((c, 1))?)?;
+    ys.reshape((c, b, h, w))?.transpose(0, 1)?.contiguous()?.to_dtype(dtype)
+}
+
+fn fused(
+    xs: &Tensor,
+    mean: &Tensor,
+    var: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let (xs, weight, bias) = (xs.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    let (b, c, h, w) = xs.dims4()?;
+    let cells = h * w;
+    dispatch!(xs.dtype(), T => {
+        let mean = mean.to_vec1::<T>()?;
+        let rstd: Vec<T> =
+            var.to_vec1::<T>()?.into_iter().map(|v| T::of(1.0) / (v + T::of(eps)).sqrt()).collect();
+        let mut ys = vec![T::default(); b * c * cells];
+        {
+            let (x, wt, bs) = (kernel::read(&xs)?, kernel::read(&weight)?, kernel::read(&bias)?);
+            let (x, wt, bs) = (x.slice::<T>()?, wt.slice::<T>()?, bs.slice::<T>()?);
+            kernel::par_chunks(&mut ys, cells, |p, y| {
+                let k = p % c;
+                let (m, s, shift) = (mean[k], rstd[k] * wt[k], bs[k]);
+                for (y, x) in y.iter_mut().zip(&x[p * cells..(p + 1) * cells]) {
+                    *y = (*x - m) * s + shift;
+                }
+            });
+        }
+        let (xd, wd) = (xs.detach(), weight.detach());
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let (g, x, wt) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
+            let (g, x, wt) = (g.slice::<T>()?, x.slice::<T>()?, wt.slice::<T>()?);
+            let n = T::of((b * cells) as f64);
+            let at = |s: usize, k: usize| (s * c + k) * cells..(s * c + k + 1) * cells;
+            // Per channel: sum of the gradient, and of the gradient times the normalised value.
+            let mut sums = vec![(T::default(), T::default()); c];
+            let grain = if b * cells * c < 1 << 13 { c } else { 1 };
+            rayon_rows(&mut sums, grain, |k, out| {
+                let (m, r) = (mean[k], rstd[k]);
+                let first = sum_of(b, |s| sum(&g[at(s, k)]));
+                let second = sum_of(b, |s| {
+                    let (g, x) = (&g[at(s, k)], &x[at(s, k)]);
+                    sum_of(cells, |i| g[i] * (x[i] - m) * r)
+                });
+                *out = (first, second);
+            });
+            let mut dx = vec![T::default(); x.len()];
+            kernel::par_chunks(&mut dx, cells, |p, d| {
+                let k = p % c;
+                let (m, r) = (mean[k], rstd[k]);
+                let (m1, m2) = (sums[k].0 / n, sums[k].1 / n);
+                let (g, x) = (&g[p * cells..(p + 1) * cells], &x[p * cells..(p + 1) * cells]);
+                for i in 0..cells {
+                    d[i] = wt[k] * r * (g[i] - m1 - (x[i] - m) * r * m2);
+                }
+            });
+            let (db, dw): (Vec<T>, Vec<T>) = sums.into_iter().unzip();
+            Ok(vec![
+                kernel::from_vec(dx, xd.shape())?,
+                kernel::from_vec(dw, c)?,
+                kernel::from_vec(db, c)?,
+            ])
+        };
+        kernel::attach("batch-norm", &[&xs, &weight, &bias], ys, (b, c, h, w), backward)
+    })
+}

@@ -1,0 +1,118 @@
+//! Layer normalisation over the last dimension.
+
+use candle_core::{D, Result, Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+
+use super::{moments, sum_of};
+use crate::kernel::{self, Plan, Real, dispatch};
+
+/// `(x - mean) / sqrt(var + eps) * weight + bias` over the last dimension: `(.., C)` to `(.., C)`, biased variance.
+///
+/// # Errors
+/// When the last dimension is not the `C` of weight and bias.
+pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let c = weight.dims1()?;
+    if xs.dims().last() != Some(&c) || bias.dims1()? != c {
+        bail!("layer_norm: input {:?} does not end in the {c} channels of the weight", xs.dims());
+    }
+    match kernel::plan(xs) {
+        Plan::Fused => fused(xs, weight, bias, eps),
+        Plan::ThroughF32 => {
+            let f32 = candle_core::DType::F32;
+            layer_norm(&xs.to_dtype(f32)?, &weight.to_dtype(f32)?, &bias.to_dtype(f32)?, eps)?
+                .to_dtype(xs.dtype())
+        }
+        Plan::Composed => composed(xs, weight, bias, eps),
+    }
+}
+
+/// From mean and variance, in f32 at least: oracle of the kernel, and the path of other devices.
+pub(crate) fn composed(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let dtype = xs.dtype();
+    let wide = if dtype == candle_core::DType::F64 { dtype } else { candle_core::DType::F32 };
+    let xs = xs.to_dtype(wide)?;
+    let centred = xs.broadcast_sub(&xs.mean_keepdim(D::Minus1)?)?;
+    let var = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let ys = centred.broadcast_div(&(var + eps)?.sqrt()?)?;
+    ys.broadcast_mul(&weight.to_dtype(wide)?)?
+        .broadcast_add(&bias.to_dtype(wide)?)?
+        .to_dtype(dtype)
+}
+
+fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let (xs, weight, bias) = (xs.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    let c = weight.dims1()?;
+    let shape = xs.shape().clone();
+    dispatch!(xs.dtype(), T => {
+        let mut ys = vec![T::default(); xs.elem_count()];
+        {
+            let (x, w, b) = (kernel::read(&xs)?, kernel::read(&weight)?, kernel::read(&bias)?);
+            let (x, w, b) = (x.slice::<T>()?, w.slice::<T>()?, b.slice::<T>()?);
+            kernel::par_chunks(&mut ys, c, |r, y| {
+                let x = &x[r * c..(r + 1) * c];
+                let (mean, rstd) = moments(x, eps);
+                for i in 0..c {
+                    y[i] = (x[i] - mean) * rstd * w[i] + b[i];
+                }
+            });
+        }
+        let (xd, wd) = (xs.detach(), weight.detach());
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let (g, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
+            let (g, x, w) = (g.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
+            let n = T::of(c as f64);
+            let mut dx = vec![T::default(); x.len()];
+            kernel::par_chunks(&mut dx, c, |r, d| {
+                let (x, g) = (&x[r * c..(r + 1) * c], &g[r * c..(r + 1) * c]);
+                let (mean, rstd) = moments(x, eps);
+                let m1 = sum_of(c, |i| g[i] * w[i]) / n;
+                let m2 = sum_of(c, |i| g[i] * w[i] * (x[i] - mean) * rstd) / n;
+                for i in 0..c {
+                    d[i] = rstd * (g[i] * w[i] - m1 - (x[i] - mean) * rstd * m2);
+                }
+            });
+            let rows = x.len() / c.max(1);
+            let both = kernel::par_sum::<T, _>(rows, 2 * c, c, |range, acc| {
+                let (dw, db) = acc.split_at_mut(c);
+                for r in range {
+                    let (x, g) = (&x[r * c..(r + 1) * c], &g[r * c..(r + 1) * c]);
+                    let (mean, rstd) = moments(x, eps);
+                    for i in 0..c {
+                        dw[i] += g[i] * (x[i] - mean) * rstd;
+                        db[i] += g[i];
+                    }
+                }
+            });
+            Ok(vec![
+                kernel::from_vec(dx, xd.shape())?,
+                kernel::from_vec(both[..c].to_vec(), c)?,
+                kernel::from_vec(both[c..].to_vec(), c)?,
+            ])
+        };
+        kernel::attach("layer-norm", &[&xs, &weight, &bias], ys, shape, backward)
+    })
+}
+
+/// Layer normalisation with learnt weight and bias.
+#[derive(Clone, Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// `(.., C)` to `(.., C)`.
+    pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        layer_norm(xs, &self.weight, &self.bias, self.eps)
+    }
+}
+
+/// A layer norm over `channels`, keys `weight` (initially 1) and `bias` (0).
+pub fn layer_norm_layer(channels: usize, eps: f64, vb: VarBuilder) -> Result<LayerNorm> {
+    Ok(LayerNorm {
+        weight: vb.get_with_hints(channels, "weight", Init::Const(1.0))?,
+        bias: vb.get_with_hints(channels, "bias", Init::Const(0.0))?,
+        eps,
+    })
+}

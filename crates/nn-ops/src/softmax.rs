@@ -1,0 +1,164 @@
+//! Softmax over the last dimension, with the bias and mask of attention in the same pass.
+//!
+//! Candle's `softmax_last_dim` has no gradient; its composed `softmax` is right, but walks memory seven times.
+
+use candle_core::{D, Result, Tensor, bail};
+
+use crate::kernel::{self, Plan, Real, dispatch};
+
+/// What is added to attention scores before the softmax.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ScoreTerms<'a> {
+    /// Learnt, `(M, N, K)`: one value a head, query and key (Swin's relative position bias).
+    pub bias: Option<&'a Tensor>,
+    /// Constant, `(W, N or 1, K)`: group `g` of the scores takes entry `g % W` (shifted windows; padded words).
+    pub mask: Option<&'a Tensor>,
+}
+
+/// `softmax(xs)` over the last dimension.
+pub fn softmax(xs: &Tensor) -> Result<Tensor> {
+    let dims = xs.dims();
+    let Some(&k) = dims.last() else { bail!("softmax: a scalar has no last dimension") };
+    let rows = xs.elem_count() / k.max(1);
+    attention_softmax(&xs.reshape((1, 1, rows, k))?, 1.0, ScoreTerms::default())?.reshape(dims)
+}
+
+/// `softmax(scale * scores + bias + mask)` over the last dimension of `(G, M, N, K)` scores.
+///
+/// # Errors
+/// When bias or mask do not have the stated shapes.
+pub fn attention_softmax(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
+    let (g, m, n, k) = scores.dims4()?;
+    if let Some(b) = terms.bias
+        && b.dims() != [m, n, k]
+    {
+        bail!("attention bias has shape {:?}, scores need {:?}", b.dims(), [m, n, k]);
+    }
+    if let Some(mask) = terms.mask {
+        let (w, nm, km) = mask.dims3()?;
+        if km != k || (nm != n && nm != 1) || w == 0 || g % w != 0 {
+            bail!("attention mask has shape {:?}, scores {:?}", mask.dims(), scores.dims());
+        }
+    }
+    match kernel::plan(scores) {
+        Plan::Fused => fused(scores, scale, terms),
+        Plan::ThroughF32 => {
+            let f32 = candle_core::DType::F32;
+            let bias = terms.bias.map(|b| b.to_dtype(f32)).transpose()?;
+            let mask = terms.mask.map(|b| b.to_dtype(f32)).transpose()?;
+            let terms = ScoreTerms { bias: bias.as_ref(), mask: mask.as_ref() };
+            attention_softmax(&scores.to_dtype(f32)?, scale, terms)?.to_dtype(scores.dtype())
+        }
+        Plan::Composed => composed(scores, scale, terms),
+    }
+}
+
+/// From Candle operations: oracle of the kernel, and the path of other devices.
+pub(crate) fn composed(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
+    let (g, m, n, k) = scores.dims4()?;
+    let dtype = scores.dtype();
+    let wide = if dtype == candle_core::DType::F64 { dtype } else { candle_core::DType::F32 };
+    let mut xs = (scores.to_dtype(wide)? * scale)?;
+    if let Some(b) = terms.bias {
+        xs = xs.broadcast_add(&b.to_dtype(wide)?.unsqueeze(0)?)?;
+    }
+    if let Some(mask) = terms.mask {
+        let (w, nm, _) = mask.dims3()?;
+        let mask = mask.to_dtype(wide)?.detach().reshape((1, w, 1, nm, k))?;
+        xs = xs.reshape((g / w, w, m, n, k))?.broadcast_add(&mask)?.reshape((g, m, n, k))?;
+    }
+    candle_nn::ops::softmax(&xs, D::Minus1)?.to_dtype(dtype)
+}
+
+fn softmax_row<T: Real>(row: &mut [T]) {
+    let max = row.iter().fold(T::NEG_INF, |m, v| m.larger(*v));
+    for v in row.iter_mut() {
+        *v = (*v - max).exp();
+    }
+    let inv = T::of(1.0) / crate::norm::sum(row);
+    for v in row.iter_mut() {
+        *v *= inv;
+    }
+}
+
+fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
+    let scores = scores.contiguous()?;
+    let (g, m, n, k) = scores.dims4()?;
+    let dtype = scores.dtype();
+    let bias = terms.bias.map(|b| b.contiguous()).transpose()?;
+    let mask = terms.mask.map(|b| b.detach().to_dtype(dtype)?.contiguous()).transpose()?;
+    dispatch!(dtype, T => {
+        let mut ys = vec![T::default(); g * m * n * k];
+        {
+            let x = kernel::read(&scores)?;
+            let x = x.slice::<T>()?;
+            let b = bias.as_ref().map(kernel::read).transpose()?;
+            let b = b.as_ref().map(|b| b.slice::<T>()).transpose()?;
+            let ma = mask.as_ref().map(kernel::read).transpose()?;
+            let ma = ma.as_ref().map(|b| b.slice::<T>()).transpose()?;
+            let (w, nm) = match &mask {
+                Some(t) => (t.dim(0)?, t.dim(1)?),
+                None => (1, 1),
+            };
+            let scale = T::of(scale);
+            // One chunk is one row of scores: (group, head, query).
+            kernel::par_chunks(&mut ys, k, |r, y| {
+                let (query, head, group) = (r % n, r / n % m, r / (n * m));
+                for (y, x) in y.iter_mut().zip(&x[r * k..(r + 1) * k]) {
+                    *y = *x * scale;
+                }
+                if let Some(b) = b {
+                    let at = (head * n + query) * k;
+                    for (y, b) in y.iter_mut().zip(&b[at..at + k]) {
+                        *y += *b;
+                    }
+                }
+                if let Some(ma) = ma {
+                    let at = (group % w * nm + query % nm) * k;
+                    for (y, b) in y.iter_mut().zip(&ma[at..at + k]) {
+                        *y += *b;
+                    }
+                }
+                softmax_row(y);
+            });
+        }
+        let with_bias = bias.is_some();
+        let backward = move |res: &Tensor, grad: &Tensor| {
+            let (gr, y) = (kernel::read(grad)?, kernel::read(res)?);
+            let (gr, y) = (gr.slice::<T>()?, y.slice::<T>()?);
+            let mut dx = vec![T::default(); y.len()];
+            kernel::par_chunks(&mut dx, k, |r, d| {
+                let (gr, y) = (&gr[r * k..(r + 1) * k], &y[r * k..(r + 1) * k]);
+                let dot = crate::norm::sum_of(k, |i| gr[i] * y[i]);
+                for i in 0..k {
+                    d[i] = y[i] * (gr[i] - dot);
+                }
+            });
+            let mut found = Vec::with_capacity(2);
+            let db = if with_bias {
+                let per = m * n * k;
+                Some(kernel::par_sum::<T, _>(g, per, per, |range, acc| {
+                    for i in range {
+                        for (a, d) in acc.iter_mut().zip(&dx[i * per..(i + 1) * per]) {
+                            *a += *d;
+                        }
+                    }
+                }))
+            } else {
+                None
+            };
+            let s = T::of(scale);
+            kernel::par_chunks(&mut dx, 1 << 12, |_, d| d.iter_mut().for_each(|v| *v *= s));
+            found.push(kernel::from_vec(dx, (g, m, n, k))?);
+            if let Some(db) = db {
+                found.push(kernel::from_vec(db, (m, n, k))?);
+            }
+            Ok(found)
+        };
+        let shape = (g, m, n, k);
+        match &bias {
+            Some(b) => kernel::attach("softmax", &[&scores, b], ys, shape, backward),
+            None => kernel::attach("softmax", &[&scores], ys, shape, backward),
+        }
+    })
+}
