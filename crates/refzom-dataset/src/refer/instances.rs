@@ -29,6 +29,17 @@ pub enum Segmentation {
         /// The runs.
         counts: Counts,
     },
+    /// Several run lengths, merged by "or"; not COCO's own, but found in its relatives.
+    Rles(Vec<SizedCounts>),
+}
+
+/// Run lengths with the extent they are for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SizedCounts {
+    /// Height, width in pixels.
+    pub size: [u32; 2],
+    /// The runs.
+    pub counts: Counts,
 }
 
 /// One image of `instances.json`.

@@ -1,7 +1,12 @@
 //! The annotation files of the RefCOCO family: referring expressions, and COCO's instances they point at.
 
 mod instances;
+mod load;
+mod pickle;
 mod record;
 
-pub use instances::{Annotation, Category, Counts, ImageEntry, Instances, Segmentation};
+pub use instances::{
+    Annotation, Category, Counts, ImageEntry, Instances, Segmentation, SizedCounts,
+};
+pub use load::{load_refs, save_refs};
 pub use record::{Ids, RefRecord, Sentence};

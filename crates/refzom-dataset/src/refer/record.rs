@@ -20,14 +20,16 @@ pub enum Ids {
 impl Ids {
     /// The ids in order. `-1`, which gRefCOCO writes for "no target", is not an id and is left out.
     pub fn to_vec(&self) -> Vec<i64> {
+        self.clone().into_vec().into_iter().filter(|&id| id != -1).collect()
+    }
+
+    /// All numbers, `-1` too.
+    pub(super) fn into_vec(self) -> Vec<i64> {
         match self {
-            Self::One(id) => vec![*id],
-            Self::Many(ids) => ids.clone(),
+            Self::One(id) => vec![id],
+            Self::Many(ids) => ids,
             Self::None => Vec::new(),
         }
-        .into_iter()
-        .filter(|&id| id != -1)
-        .collect()
     }
 }
 

@@ -1,0 +1,76 @@
+//! Is a PNG or JPEG file all there? Decoders return half a picture from half a file; these walks do not.
+
+/// Walks the chunks of a PNG up to `IEND`.
+pub(super) fn check_png(bytes: &[u8]) -> Result<(), &'static str> {
+    let mut at = 8;
+    loop {
+        let head = bytes.get(at..at + 8).ok_or("the file is cut short")?;
+        let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
+        let end = at.saturating_add(12).saturating_add(length);
+        if end > bytes.len() {
+            return Err("the file is cut short");
+        }
+        if &head[4..] == b"IEND" {
+            return Ok(());
+        }
+        at = end;
+    }
+}
+
+/// Walks the segments and scans of a JPEG up to the end-of-image marker.
+/// Returns where junk lies between segments, which strict decoders refuse and cameras write.
+pub(super) fn check_jpeg(bytes: &[u8]) -> Result<Vec<std::ops::Range<usize>>, &'static str> {
+    const CUT: &str = "the file is cut short";
+    let mut junk = Vec::new();
+    let (mut at, mut scans) = (2, 0);
+    loop {
+        let start = at;
+        // A marker is 0xff followed by neither 0x00 nor another 0xff.
+        let marker = loop {
+            let here =
+                at + bytes.get(at..).ok_or(CUT)?.iter().position(|&b| b == 0xff).ok_or(CUT)?;
+            match *bytes.get(here + 1).ok_or(CUT)? {
+                0xff => at = here + 1,
+                0x00 => at = here + 2,
+                marker => {
+                    at = here + 2;
+                    break marker;
+                }
+            }
+        };
+        if scans == 0 && at - 2 > start {
+            junk.push(start..at - 2);
+        }
+        match marker {
+            0xd9 if scans == 0 => return Err("the file holds no picture"),
+            0xd9 => return Ok(junk),
+            0x01 | 0xd0..=0xd8 => {}
+            _ => {
+                let head = bytes.get(at..at + 2).ok_or(CUT)?;
+                at += usize::from(u16::from_be_bytes([head[0], head[1]])).max(2);
+                if at > bytes.len() {
+                    return Err(CUT);
+                }
+                // Coded data follow; the search for the next marker steps over their 0xff00.
+                scans += usize::from(marker == 0xda);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn ends_are_found_behind_stuffed_bytes_and_restarts() {
+        let jpeg = b"\xff\xd8\xff\xe0\x00\x04\xff\xd9\xff\xda\x00\x02a\xff\x00\xff\xd0b\xff\xd9";
+        assert!(check_jpeg(jpeg).unwrap().is_empty());
+        for end in 2..jpeg.len() {
+            assert!(check_jpeg(&jpeg[..end]).is_err(), "cut at {end}");
+        }
+        let junk = b"\xff\xd8\xff\xe0\x00\x02abcd\xff\xda\x00\x02a\xff\xd9";
+        assert_eq!(check_jpeg(junk).unwrap(), vec![6..10]);
+    }
+}

@@ -1,0 +1,11 @@
+//! Pictures to pixels and pixels to the network's input; knows nothing of Ref-ZOM.
+
+mod complete;
+mod decode;
+mod resize;
+mod transform;
+
+pub use decode::{Orientation, decode_rgb, load_rgb};
+pub use image::RgbImage;
+pub use resize::resize_bilinear;
+pub use transform::ImageTransform;

@@ -1,0 +1,105 @@
+//! The network's input: plain resize (aspect not kept), division by 255, ImageNet's mean and deviation (spec section 1).
+
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::resize_bilinear;
+use crate::DataError;
+
+/// Resize and normalisation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageTransform {
+    /// Height, width of the network's input in pixels.
+    pub size: (u32, u32),
+    /// Subtracted from red, green, blue in 0-1.
+    pub mean: [f32; 3],
+    /// Divides what is left.
+    pub std: [f32; 3],
+}
+
+impl ImageTransform {
+    /// ImageNet's statistics: mean (0.485, 0.456, 0.406), deviation (0.229, 0.224, 0.225).
+    pub fn imagenet(height: u32, width: u32) -> Self {
+        Self { size: (height, width), mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// A side is 0 or above 8,192, or a deviation is not positive.
+    pub fn validate(&self) -> Result<(), DataError> {
+        let (height, width) = self.size;
+        if !(1..=8192).contains(&height) || !(1..=8192).contains(&width) {
+            return Err(DataError::Config {
+                field: "size",
+                message: format!("{height} x {width} is not within 1 to 8192 pixels a side"),
+            });
+        }
+        if !self.std.iter().all(|&s| s > 0.0 && s.is_finite())
+            || !self.mean.iter().all(|m| m.is_finite())
+        {
+            return Err(DataError::Config {
+                field: "std",
+                message: "mean and std must be finite numbers, std above 0".into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The picture at the network's size, still as bytes.
+    pub fn resize(&self, picture: &RgbImage) -> RgbImage {
+        resize_bilinear(picture, self.size.0, self.size.1)
+    }
+
+    /// Normalises `(H, W, 3)` bytes into `out`, `(3, H, W)` floats, with torchvision's arithmetic.
+    ///
+    /// # Panics
+    /// If `out` has another length than `resized`.
+    pub fn normalize_into(&self, resized: &RgbImage, out: &mut [f32]) {
+        let plane = resized.width() as usize * resized.height() as usize;
+        assert_eq!(out.len(), 3 * plane, "one float for every byte");
+        if plane == 0 {
+            return;
+        }
+        for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
+            let (mean, std) = (self.mean[channel], self.std[channel]);
+            let table: [f32; 256] = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
+            for (value, pixel) in out.iter_mut().zip(resized.as_raw().chunks_exact(3)) {
+                *value = table[usize::from(pixel[channel])];
+            }
+        }
+    }
+
+    /// Resizes and normalises: `(3, H, W)` floats.
+    pub fn apply(&self, picture: &RgbImage) -> Vec<f32> {
+        let resized = self.resize(picture);
+        let mut out = vec![0.0; 3 * self.size.0.max(1) as usize * self.size.1.max(1) as usize];
+        self.normalize_into(&resized, &mut out);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn planes_are_red_green_blue_and_need_not_be_square() {
+        let picture = RgbImage::from_pixel(1, 1, image::Rgb([255, 0, 128]));
+        let planes = ImageTransform::imagenet(2, 3).apply(&picture);
+        assert_eq!(planes.len(), 18);
+        assert!((planes[0] - (1.0 - 0.485) / 0.229).abs() < 1e-6);
+        assert!((planes[6] + 0.456 / 0.224).abs() < 1e-6);
+        assert!((planes[17] - (128.0 / 255.0 - 0.406) / 0.225).abs() < 1e-6);
+    }
+
+    #[test]
+    fn impossible_settings_are_errors() {
+        assert!(ImageTransform::imagenet(0, 4).validate().is_err());
+        assert!(ImageTransform::imagenet(4, 9000).validate().is_err());
+        let flat = ImageTransform { std: [0.0; 3], ..ImageTransform::imagenet(4, 4) };
+        assert!(flat.validate().is_err());
+    }
+}
