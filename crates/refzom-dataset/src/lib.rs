@@ -1,21 +1,35 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
+mod batch;
+pub mod dataset;
 mod error;
 pub mod image;
+mod loader;
 pub mod mask;
+mod prepare;
 pub mod refer;
+pub mod sampler;
 pub mod synthetic;
 pub mod text;
+mod text_interim;
 
-pub use error::DataError;
 pub use self::image::{
     ImageTransform, Orientation, RgbImage, decode_rgb, load_rgb, resize_bilinear,
 };
+pub use batch::Batch;
+pub use dataset::{
+    Dataset, DatasetConfig, DatasetSummary, RejectReason, Rejected, Sample, TargetKind,
+    count_reasons,
+};
+pub use error::DataError;
+pub use loader::{Batches, Loader, LoaderConfig};
 pub use mask::{BoundingBox, MAX_PIXELS, Mask, Rle, rasterize_polygon};
+pub use prepare::{Preparation, Prepared, Preparer};
 pub use refer::{
     Annotation, Category, Counts, Ids, ImageEntry, Instances, RefRecord, Segmentation, Sentence,
     SizedCounts, load_refs, save_refs,
 };
+pub use sampler::{Order, Sampler};
 pub use synthetic::{SyntheticConfig, SyntheticRefZom, SyntheticSummary};
-pub use text::*;
+pub use text_interim::{Encoded, ExpressionTokenizer, PhraseEraser};

@@ -1,0 +1,300 @@
+//! Batches made ahead of their use by threads of their own (not rayon's pool, which Candle's kernels use).
+//!
+//! The order and the bytes of the batches depend on seed and epoch only, not on the number of threads: workers take
+//! a token (there are as many as batches may wait), then a batch number, and the consumer puts batches back in order.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use crate::prepare::{Preparation, Preparer};
+use crate::{Batch, DataError, Dataset, Order, Sampler};
+
+/// How a [`Loader`] runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Samples a batch.
+    pub batch_size: usize,
+    /// Threads; 0 makes batches on the caller's thread when they are asked for.
+    pub workers: usize,
+    /// Batches that may be made or wait ahead of their use, at least 1.
+    pub prefetch: usize,
+    /// Leave out the last, smaller batch: for training, where BatchNorm needs company. Keep it for evaluation.
+    pub drop_last: bool,
+    /// Order of the samples.
+    pub order: Order,
+    /// Seed of the order.
+    pub seed: u64,
+}
+
+impl LoaderConfig {
+    /// Shuffled with zero-target samples spread evenly, the last small batch left out.
+    pub fn training(batch_size: usize, seed: u64) -> Self {
+        let order = Order::Balanced;
+        Self { batch_size, workers: 2, prefetch: 4, drop_last: true, order, seed }
+    }
+
+    /// As in the file, every sample once.
+    pub fn evaluation(batch_size: usize) -> Self {
+        let order = Order::Sequential;
+        Self { batch_size, workers: 2, prefetch: 4, drop_last: false, order, seed: 0 }
+    }
+}
+
+/// Makes the batches of any epoch of a data set.
+#[derive(Debug)]
+pub struct Loader {
+    preparer: Arc<Preparer>,
+    sampler: Sampler,
+    cfg: LoaderConfig,
+}
+
+impl Loader {
+    /// For this data set.
+    ///
+    /// # Errors
+    /// A setting makes no sense, or the data set is too small for a single batch.
+    pub fn new(dataset: &Dataset, how: Preparation, cfg: LoaderConfig) -> Result<Self, DataError> {
+        if cfg.batch_size == 0 {
+            let message = "must be 1 or more".into();
+            return Err(DataError::Config { field: "batch_size", message });
+        }
+        if cfg.workers > 256 || cfg.prefetch > 4096 {
+            let message = "more than 256 workers or 4096 waiting batches help nobody".into();
+            return Err(DataError::Config { field: "workers", message });
+        }
+        let sampler = Sampler::new(dataset.kinds(), cfg.order, cfg.seed);
+        let loader = Self { preparer: Arc::new(Preparer::new(dataset, how)?), sampler, cfg };
+        if loader.batches() == 0 {
+            let hint = if cfg.drop_last { "; lower batch_size" } else { "" };
+            return Err(DataError::Empty(format!(
+                "{} samples do not fill one batch of {}{hint}",
+                dataset.len(),
+                cfg.batch_size
+            )));
+        }
+        Ok(loader)
+    }
+
+    /// Batches an epoch.
+    pub fn batches(&self) -> usize {
+        let samples = self.preparer.samples().len();
+        match self.cfg.drop_last {
+            true => samples / self.cfg.batch_size,
+            false => samples.div_ceil(self.cfg.batch_size),
+        }
+    }
+
+    /// How single samples are made.
+    pub fn preparer(&self) -> &Arc<Preparer> {
+        &self.preparer
+    }
+
+    /// How the loader runs.
+    pub fn config(&self) -> &LoaderConfig {
+        &self.cfg
+    }
+
+    /// All batches of `epoch`.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn epoch(&self, epoch: u64) -> Result<Batches, DataError> {
+        self.epoch_from(epoch, 0)
+    }
+
+    /// The batches of `epoch` from `start_at_batch` on, as if those before had been taken: for resuming a run.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn epoch_from(&self, epoch: u64, start_at_batch: usize) -> Result<Batches, DataError> {
+        let plan = Plan {
+            preparer: Arc::clone(&self.preparer),
+            order: self.sampler.epoch(epoch),
+            batch_size: self.cfg.batch_size,
+            epoch,
+        };
+        Batches::start(Arc::new(plan), start_at_batch, self.batches(), &self.cfg)
+    }
+}
+
+/// What every worker knows.
+struct Plan {
+    preparer: Arc<Preparer>,
+    order: Vec<usize>,
+    batch_size: usize,
+    epoch: u64,
+}
+
+impl Plan {
+    /// `None` if the work was stopped. A panic becomes an error that names the file.
+    fn make(&self, number: usize, stop: &AtomicBool) -> Option<Result<Batch, DataError>> {
+        let at_work = Cell::new(None);
+        let work = || -> Option<Result<Batch, DataError>> {
+            let from = number * self.batch_size;
+            let to = (from + self.batch_size).min(self.order.len());
+            let mut prepared = Vec::with_capacity(to - from);
+            for &index in &self.order[from..to] {
+                if stop.load(Ordering::Relaxed) {
+                    return None;
+                }
+                at_work.set(Some(index));
+                match self.preparer.prepare(index, self.epoch) {
+                    Ok(one) => prepared.push(one),
+                    Err(error) => return Some(Err(error)),
+                }
+            }
+            Some(Batch::stack(prepared))
+        };
+        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            let sample = at_work.get().and_then(|index| self.preparer.samples().get(index));
+            let name = sample.map_or_else(|| format!("batch {number}"), |s| s.to_string());
+            Some(Err(DataError::Worker { name, message: panic_message(&*panic) }))
+        })
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
+}
+
+/// The batches of one epoch, in order. After an error there are no more. Dropping it stops the threads.
+pub struct Batches {
+    plan: Arc<Plan>,
+    next: usize,
+    end: usize,
+    stop: Arc<AtomicBool>,
+    ready: Option<Receiver<(usize, Result<Batch, DataError>)>>,
+    tokens: Option<Sender<()>>,
+    early: BTreeMap<usize, Result<Batch, DataError>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Batches {
+    fn start(
+        plan: Arc<Plan>,
+        from: usize,
+        end: usize,
+        cfg: &LoaderConfig,
+    ) -> Result<Self, DataError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut batches = Self {
+            plan,
+            next: from.min(end),
+            end,
+            stop,
+            ready: None,
+            tokens: None,
+            early: BTreeMap::new(),
+            threads: Vec::new(),
+        };
+        let workers = cfg.workers.min(end.saturating_sub(from));
+        if workers == 0 {
+            return Ok(batches);
+        }
+        let prefetch = cfg.prefetch.max(1);
+        let (tokens, free) = bounded(prefetch);
+        for _ in 0..prefetch {
+            // There is room for every token.
+            let _ = tokens.try_send(());
+        }
+        let (done, ready) = unbounded();
+        let counter = Arc::new(AtomicUsize::new(from));
+        batches.ready = Some(ready);
+        batches.tokens = Some(tokens);
+        for worker in 0..workers {
+            let (plan, stop) = (Arc::clone(&batches.plan), Arc::clone(&batches.stop));
+            let (free, done, counter) = (free.clone(), done.clone(), Arc::clone(&counter));
+            let run = move || {
+                // The token comes before the number, or the slowest batch could starve.
+                while free.recv().is_ok() {
+                    let number = counter.fetch_add(1, Ordering::Relaxed);
+                    if number >= end || stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let Some(made) = plan.make(number, &stop) else { return };
+                    let failed = made.is_err();
+                    if done.send((number, made)).is_err() || failed {
+                        return;
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new().name(format!("refzom-loader-{worker}"));
+            let handle = thread.spawn(run).map_err(|e| DataError::Worker {
+                name: "the start of a thread".into(),
+                message: e.to_string(),
+            })?;
+            batches.threads.push(handle);
+        }
+        Ok(batches)
+    }
+
+    /// Batches still to come.
+    pub fn remaining(&self) -> usize {
+        self.end - self.next
+    }
+
+    fn receive(&mut self) -> Result<Batch, DataError> {
+        let Some(ready) = &self.ready else {
+            let vanished = || DataError::Empty("the loader was stopped".into());
+            return self.plan.make(self.next, &self.stop).unwrap_or_else(|| Err(vanished()));
+        };
+        loop {
+            if let Some(made) = self.early.remove(&self.next) {
+                if let Some(tokens) = &self.tokens {
+                    let _ = tokens.try_send(());
+                }
+                return made;
+            }
+            match ready.recv() {
+                Ok((number, made)) => drop(self.early.insert(number, made)),
+                Err(_) => {
+                    return Err(DataError::Worker {
+                        name: format!("batch {}", self.next),
+                        message: "all worker threads have ended".into(),
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next >= self.end {
+            return None;
+        }
+        let made = self.receive();
+        self.next = if made.is_ok() { self.next + 1 } else { self.end };
+        if made.is_err() {
+            self.stop.store(true, Ordering::Relaxed);
+        }
+        Some(made)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        // An error ends the epoch early.
+        (usize::from(self.remaining() > 0), Some(self.remaining()))
+    }
+}
+
+impl Drop for Batches {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Threads that wait for a token wake up when no sender is left.
+        self.tokens = None;
+        for thread in self.threads.drain(..) {
+            // Panics were turned into errors already.
+            let _ = thread.join();
+        }
+    }
+}
