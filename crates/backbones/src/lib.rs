@@ -1,1 +1,14 @@
-//! placeholder
+//! placeholder crate doc
+#![deny(missing_docs)]
+
+mod bert;
+mod grid;
+mod resnet;
+mod stage;
+mod swin;
+
+pub use bert::{BertConfig, BertEncoder};
+pub use grid::FeatureGrid;
+pub use resnet::{ResNet, ResNetConfig};
+pub use stage::{Plain, StageHook, StageInfo, StageOutput, StagedBackbone};
+pub use swin::{SwinConfig, SwinTransformer};

@@ -1,0 +1,82 @@
+//! One Swin block: (shifted) window attention and a feed-forward part, both residual.
+
+use candle_core::{Result, Tensor};
+use candle_nn::{Init, VarBuilder};
+use nn_ops::{LayerNorm, Linear, Mode, drop_path, gelu, layer_norm_layer, linear_with_init};
+
+use super::LINEAR_INIT;
+use super::patch::pad_end;
+use super::window::{WindowAttention, partition, unpartition};
+use crate::grid::FeatureGrid;
+
+/// Keys `norm1`, `attn`, `norm2`, `mlp.fc1`, `mlp.fc2`.
+#[derive(Clone, Debug)]
+pub(super) struct SwinBlock {
+    norm1: LayerNorm,
+    attention: WindowAttention,
+    norm2: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
+    shift: usize,
+    drop_path: f64,
+}
+
+/// Width and position of a block.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BlockConfig {
+    pub(super) dim: usize,
+    pub(super) heads: usize,
+    pub(super) window: usize,
+    pub(super) shift: usize,
+    pub(super) hidden: usize,
+    pub(super) drop_path: f64,
+}
+
+impl SwinBlock {
+    pub(super) fn new(cfg: &BlockConfig, vb: VarBuilder) -> Result<Self> {
+        let BlockConfig { dim, heads, window, shift, hidden, drop_path } = *cfg;
+        let linear = |a: usize, b: usize, name: &str| {
+            linear_with_init(a, b, true, LINEAR_INIT, Init::Const(0.0), vb.pp("mlp").pp(name))
+        };
+        Ok(Self {
+            norm1: layer_norm_layer(dim, 1e-5, vb.pp("norm1"))?,
+            attention: WindowAttention::new(dim, heads, window, vb.pp("attn"))?,
+            norm2: layer_norm_layer(dim, 1e-5, vb.pp("norm2"))?,
+            fc1: linear(dim, hidden, "fc1")?,
+            fc2: linear(hidden, dim, "fc2")?,
+            shift,
+            drop_path,
+        })
+    }
+
+    /// `mask` is the shift mask of the padded map; used by shifted blocks only.
+    pub(super) fn forward_t(&self, grid: &FeatureGrid, mask: &Tensor, mode: Mode) -> Result<FeatureGrid> {
+        let attended = self.attend(&self.norm1.forward(grid.tokens())?, grid.extent(), mask)?;
+        let xs = (grid.tokens() + drop_path(&attended, self.drop_path, mode)?)?;
+        let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&xs)?)?)?;
+        let out = drop_path(&self.fc2.forward(&hidden)?, self.drop_path, mode)?;
+        grid.with_tokens((xs + out)?)
+    }
+
+    fn attend(&self, xs: &Tensor, (h, w): (usize, usize), mask: &Tensor) -> Result<Tensor> {
+        let (b, n, c) = xs.dims3()?;
+        let window = self.attention.window();
+        let (hp, wp) = (h.next_multiple_of(window), w.next_multiple_of(window));
+        let xs = xs.reshape((b, h, w, c))?;
+        let mut xs = pad_end(&pad_end(&xs, 1, hp - h)?, 2, wp - w)?;
+        let shift = self.shift as i32;
+        if shift > 0 {
+            xs = xs.roll(-shift, 1)?.roll(-shift, 2)?;
+        }
+        let mask = (shift > 0).then_some(mask);
+        let windows = self.attention.forward(&partition(&xs, window)?, mask)?;
+        let mut xs = unpartition(&windows, window, (hp, wp))?;
+        if shift > 0 {
+            xs = xs.roll(shift, 1)?.roll(shift, 2)?;
+        }
+        if (hp, wp) != (h, w) {
+            xs = xs.narrow(1, 0, h)?.narrow(2, 0, w)?.contiguous()?;
+        }
+        xs.reshape((b, n, c))
+    }
+}

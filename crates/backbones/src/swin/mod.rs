@@ -1,0 +1,118 @@
+//! Swin Transformer (Liu et al. 2021) in the form detection and segmentation use: any image size, features of every stage.
+//!
+//! Key names are the official ones. Each block pads its map to whole windows with zeros after `norm1`; `norm{i}` is applied
+//! to what stage `i` emits.
+
+mod block;
+mod config;
+mod patch;
+mod window;
+
+use candle_core::{Result, Tensor, bail};
+use candle_nn::{Init, VarBuilder};
+use nn_ops::{LayerNorm, Mode, drop_path_rates, layer_norm_layer};
+
+use self::block::{BlockConfig, SwinBlock};
+use self::patch::{PatchEmbed, PatchMerging};
+use crate::grid::FeatureGrid;
+use crate::stage::{StageHook, StageInfo, StagedBackbone};
+
+pub use self::config::SwinConfig;
+
+/// Initial distribution of Swin's linear weights and bias tables.
+const LINEAR_INIT: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
+
+/// A Swin Transformer backbone.
+#[derive(Clone, Debug)]
+pub struct SwinTransformer {
+    patch_embed: PatchEmbed,
+    stages: Vec<Stage>,
+    infos: Vec<StageInfo>,
+    window: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Stage {
+    blocks: Vec<SwinBlock>,
+    norm: LayerNorm,
+    downsample: Option<PatchMerging>,
+}
+
+impl SwinTransformer {
+    /// Keys `patch_embed`, `layers.{i}.blocks.{j}`, `layers.{i}.downsample`, `norm{i}`.
+    pub fn new(cfg: &SwinConfig, vb: VarBuilder) -> Result<Self> {
+        if let Err(why) = cfg.validate() {
+            bail!("swin: {why}");
+        }
+        let rates = drop_path_rates(cfg.drop_path, cfg.depths.iter().sum());
+        let mut rates = rates.into_iter();
+        let mut stages = Vec::new();
+        let mut infos = Vec::new();
+        for (i, &depth) in cfg.depths.iter().enumerate() {
+            let dim = cfg.embed_dim << i;
+            let vb_stage = vb.pp("layers").pp(i);
+            let blocks = (0..depth)
+                .map(|j| {
+                    let cfg = BlockConfig {
+                        dim,
+                        heads: cfg.num_heads[i],
+                        window: cfg.window_size,
+                        shift: if j % 2 == 0 { 0 } else { cfg.window_size / 2 },
+                        hidden: cfg.mlp_ratio * dim,
+                        drop_path: rates.next().unwrap_or(0.0),
+                    };
+                    SwinBlock::new(&cfg, vb_stage.pp("blocks").pp(j))
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let downsample = if i + 1 < cfg.depths.len() {
+                Some(PatchMerging::new(dim, vb_stage.pp("downsample"))?)
+            } else {
+                None
+            };
+            let norm = layer_norm_layer(dim, 1e-5, vb.pp(format!("norm{i}")))?;
+            stages.push(Stage { blocks, norm, downsample });
+            infos.push(StageInfo { channels: dim, stride: cfg.patch_size << i });
+        }
+        let patch_embed = PatchEmbed::new(cfg.patch_size, cfg.embed_dim, vb.pp("patch_embed"))?;
+        Ok(Self { patch_embed, stages, infos, window: cfg.window_size })
+    }
+
+    fn run_blocks(&self, stage: &Stage, mut grid: FeatureGrid, mode: Mode) -> Result<FeatureGrid> {
+        let (h, w) = grid.extent();
+        let padded = (h.next_multiple_of(self.window), w.next_multiple_of(self.window));
+        let device = grid.tokens().device();
+        let mask = window::shift_mask(padded, self.window, self.window / 2, device)?
+            .to_dtype(grid.tokens().dtype())?;
+        for block in &stage.blocks {
+            grid = block.forward_t(&grid, &mask, mode)?;
+        }
+        Ok(grid)
+    }
+}
+
+impl StagedBackbone for SwinTransformer {
+    fn stages(&self) -> &[StageInfo] {
+        &self.infos
+    }
+
+    fn forward_stages(
+        &self,
+        images: &Tensor,
+        hook: &mut dyn StageHook,
+        mode: Mode,
+    ) -> Result<Vec<Tensor>> {
+        let mut grid = self.patch_embed.forward(images)?;
+        let mut maps = Vec::with_capacity(self.stages.len());
+        for (i, stage) in self.stages.iter().enumerate() {
+            hook.before_stage(i, &grid);
+            let out = hook.after_stage(i, self.run_blocks(stage, grid, mode)?)?;
+            maps.push(out.emit.with_tokens(stage.norm.forward(out.emit.tokens())?)?.to_map()?);
+            grid = match &stage.downsample {
+                Some(d) => d.forward(&out.carry)?,
+                None => out.carry,
+            };
+        }
+        hook.before_stage(self.stages.len(), &grid);
+        Ok(maps)
+    }
+}

@@ -1,0 +1,144 @@
+//! The whole model: two encoders, the fusion between them, two decoders.
+
+use backbones::BertEncoder;
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use nn_ops::{Align, DecoderLayerConfig, Mode, Probe, resize_bilinear};
+
+use crate::config::DmmiConfig;
+use crate::encoder::FusedEncoder;
+use crate::image_to_text::ImageToTextDecoder;
+use crate::semantics::{CrossLayerPooling, ExpressionVector};
+use crate::text_to_image::TextToImageDecoder;
+
+/// One batch of pictures and expressions.
+#[derive(Clone, Debug)]
+pub struct DmmiInput {
+    /// Normalised images `(B, 3, H, W)`.
+    pub images: Tensor,
+    /// WordPiece ids `(B, L)`, padded.
+    pub ids: Tensor,
+    /// The same with one phrase hidden; without it there is no reconstruction.
+    pub erased_ids: Option<Tensor>,
+    /// `(B, L)`, 1 on real tokens.
+    pub attention: Tensor,
+}
+
+/// What a forward pass gives.
+#[derive(Clone, Debug)]
+pub struct DmmiOutput {
+    /// Background and foreground, `(B, 2, H, W)`.
+    pub logits: Tensor,
+    /// The same at stride 4, `(B, 2, h, w)`.
+    pub logits_low: Tensor,
+    /// Words after the last fusion (`E4`), `(B, L, D)`.
+    pub words: Tensor,
+    /// Words recovered from the picture, `(B, L, D)`.
+    pub reconstructed: Option<Tensor>,
+    /// The picture as one vector, `(B, D)`, not normalised.
+    pub visual: Tensor,
+    /// The expression as one vector, `(B, D)`, not normalised.
+    pub aligned: Tensor,
+    /// The attention mask of the input, `(B, L)`.
+    pub attention: Tensor,
+}
+
+/// DMMI (Hu et al., ICCV 2023).
+pub struct Dmmi {
+    text: BertEncoder,
+    encoder: FusedEncoder,
+    decoder: TextToImageDecoder,
+    reconstruction: ImageToTextDecoder,
+    pooling: CrossLayerPooling,
+    expression: ExpressionVector,
+}
+
+impl Dmmi {
+    /// Keys `bert_model.*` and `model.{backbone,classifier,contrastive}.*`.
+    ///
+    /// # Errors
+    /// When the sizes are impossible, or (loading) a key is absent or has another shape.
+    pub fn new(cfg: &DmmiConfig, vb: VarBuilder) -> Result<Self> {
+        if let Err(why) = cfg.validate() {
+            bail!("model configuration: {why}");
+        }
+        let dim = cfg.text.hidden_size;
+        let layer = DecoderLayerConfig {
+            dim,
+            heads: cfg.decoder.num_heads,
+            feed_forward: cfg.decoder.feed_forward,
+            dropout: cfg.decoder.dropout,
+        };
+        let model = vb.pp("model");
+        let classifier = model.pp("classifier");
+        let encoder = FusedEncoder::new(cfg, model.pp("backbone"))?;
+        Ok(Self {
+            text: BertEncoder::new(&cfg.text, vb.pp("bert_model"))?,
+            decoder: TextToImageDecoder::new(&encoder.channels(), &layer, classifier.clone())?,
+            encoder,
+            reconstruction: ImageToTextDecoder::new(&layer, classifier.pp("lan_func"))?,
+            pooling: CrossLayerPooling::new(dim, classifier)?,
+            expression: ExpressionVector::new(dim, model.pp("contrastive"))?,
+        })
+    }
+
+    /// A full pass, as training needs it.
+    pub fn forward(&self, input: &DmmiInput, mode: Mode) -> Result<DmmiOutput> {
+        self.forward_probed(input, mode, &mut Probe::off())
+    }
+
+    /// A full pass that records named intermediate results.
+    pub fn forward_probed(
+        &self,
+        input: &DmmiInput,
+        mode: Mode,
+        probe: &mut Probe,
+    ) -> Result<DmmiOutput> {
+        let (b, _, h, w) = input.images.dims4()?;
+        if input.ids.dims2()?.0 != b {
+            bail!("{b} images but ids {:?}", input.ids.dims());
+        }
+        let words = self.text.forward_t(&input.ids, &input.attention, mode)?;
+        probe.record("bert.ids", &words);
+        let mask = input.attention.to_dtype(words.dtype())?;
+        let encoded = self.encoder.forward_t(&input.images, &words, &mask, mode, probe)?;
+        let decoded = probe.scoped("dec", |p| self.decoder.forward_t(&encoded, mode, p))?;
+        let visual = probe.scoped("dec", |p| self.pooling.forward(&decoded.maps, p))?;
+        let reconstructed = match &input.erased_ids {
+            Some(ids) => {
+                let erased = self.text.forward_t(ids, &input.attention, mode)?;
+                probe.record("bert.masked_ids", &erased);
+                let words = self.reconstruction.forward_t(&erased, &decoded.maps[1], mode)?;
+                probe.record("dec.new_lan", &words);
+                Some(words)
+            }
+            None => None,
+        };
+        let logits = resize_bilinear(&decoded.logits, (h, w), Align::Corners)?;
+        probe.record("logits_low", &decoded.logits);
+        probe.record("logits", &logits);
+        Ok(DmmiOutput {
+            logits,
+            logits_low: decoded.logits,
+            aligned: self.expression.forward(&encoded.words)?,
+            words: encoded.words,
+            reconstructed,
+            visual,
+            attention: input.attention.clone(),
+        })
+    }
+
+    /// Evaluation: `(B, 3, H, W)`, `(B, L)`, `(B, L)` to logits `(B, 2, H, W)`. Nothing that only losses need is computed.
+    pub fn segment(&self, images: &Tensor, ids: &Tensor, attention: &Tensor) -> Result<Tensor> {
+        let (b, _, h, w) = images.dims4()?;
+        if ids.dims2()?.0 != b {
+            bail!("{b} images but ids {:?}", ids.dims());
+        }
+        let words = self.text.forward_t(ids, attention, Mode::Eval)?;
+        let mask = attention.to_dtype(words.dtype())?;
+        let mut probe = Probe::off();
+        let encoded = self.encoder.forward_t(images, &words, &mask, Mode::Eval, &mut probe)?;
+        let decoded = self.decoder.forward_t(&encoded, Mode::Eval, &mut probe)?;
+        resize_bilinear(&decoded.logits, (h, w), Align::Corners)
+    }
+}

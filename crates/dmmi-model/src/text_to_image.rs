@@ -1,0 +1,110 @@
+//! The text-to-image decoder, which predicts the mask (spec section 4).
+//!
+//! Checkpoint prefix `classifier.`.
+
+use backbones::FeatureGrid;
+use candle_core::{Result, Tensor, bail};
+use candle_nn::VarBuilder;
+use nn_ops::{
+    Align, Conv2d, Conv2dConfig, DecoderLayerConfig, Mode, Probe, TransformerDecoderLayer,
+    conv2d_layer, resize_bilinear,
+};
+
+use crate::conv_norm::ConvNorm;
+use crate::encoder::Encoded;
+
+/// The trained layer of a PyTorch `TransformerDecoder` with one layer. The release also stores a dead copy of it under
+/// `decoder_layer.`, which is not a parameter here.
+pub(crate) fn decoder_layer(
+    cfg: &DecoderLayerConfig,
+    vb: VarBuilder,
+) -> Result<TransformerDecoderLayer> {
+    TransformerDecoderLayer::new(cfg, vb.pp("transformer_model").pp("layers").pp("0"))
+}
+
+/// Two ConvNorms over a resized coarse map beside a finer one.
+#[derive(Clone, Debug)]
+struct Fuse {
+    first: ConvNorm,
+    second: ConvNorm,
+    name: &'static str,
+}
+
+impl Fuse {
+    fn new(c_in: usize, c_out: usize, name: &'static str, vb: &VarBuilder) -> Result<Self> {
+        let layer = |i: usize, c: usize| {
+            let keys = (format!("conv{i}_{name}"), format!("bn{i}_{name}"));
+            ConvNorm::new(c, c_out, (&keys.0, &keys.1), vb.clone())
+        };
+        Ok(Self { first: layer(1, c_in)?, second: layer(2, c_out)?, name })
+    }
+
+    fn forward_t(&self, coarse: &Tensor, fine: &Tensor, mode: Mode, probe: &mut Probe) -> Result<Tensor> {
+        let (_, _, h, w) = fine.dims4()?;
+        let coarse = resize_bilinear(coarse, (h, w), Align::Corners)?;
+        let ys = self.first.forward_t(&Tensor::cat(&[&coarse, fine], 1)?, mode)?;
+        probe.record(&format!("relu1_{}", self.name), &ys);
+        let ys = self.second.forward_t(&ys, mode)?;
+        probe.record(&format!("f{}", self.name), &ys);
+        Ok(ys)
+    }
+}
+
+/// Coarse to fine, with the words attended to after each of the two coarser maps.
+#[derive(Clone, Debug)]
+pub struct TextToImageDecoder {
+    fuse4: Fuse,
+    fuse3: Fuse,
+    fuse2: Fuse,
+    attend4: TransformerDecoderLayer,
+    attend3: TransformerDecoderLayer,
+    classify: Conv2d,
+}
+
+/// The decoder's maps and its verdict.
+pub struct Decoded {
+    /// `y4, y3, y2`, `(B, D, h, w)` at strides 16, 8, 4.
+    pub maps: [Tensor; 3],
+    /// `(B, 2, h, w)` at stride 4: background, foreground.
+    pub logits: Tensor,
+}
+
+impl TextToImageDecoder {
+    /// `channels` of the four stages; `cfg.dim` is the hidden width. Keys `conv{1,2}_{4,3,2}`, `bn{1,2}_{4,3,2}`,
+    /// `transformer_fusion{1,2}`, `conv1_1`.
+    pub fn new(channels: &[usize], cfg: &DecoderLayerConfig, vb: VarBuilder) -> Result<Self> {
+        let &[c1, c2, c3, c4] = channels else {
+            bail!("the decoder needs four stages, got {}", channels.len());
+        };
+        let d = cfg.dim;
+        let one = Conv2dConfig::new(1, 0);
+        Ok(Self {
+            fuse4: Fuse::new(c4 + c3, d, "4", &vb)?,
+            fuse3: Fuse::new(d + c2, d, "3", &vb)?,
+            fuse2: Fuse::new(d + c1, d, "2", &vb)?,
+            attend4: decoder_layer(cfg, vb.pp("transformer_fusion1"))?,
+            attend3: decoder_layer(cfg, vb.pp("transformer_fusion2"))?,
+            classify: conv2d_layer(d, 2, 1, one, vb.pp("conv1_1"))?,
+        })
+    }
+
+    /// Encoded maps and words to decoder maps and logits.
+    pub fn forward_t(&self, encoded: &Encoded, mode: Mode, probe: &mut Probe) -> Result<Decoded> {
+        let [c1, c2, c3, c4] = encoded.maps.as_slice() else {
+            bail!("the decoder needs four maps, got {}", encoded.maps.len());
+        };
+        let attend = |layer: &TransformerDecoderLayer, map: &Tensor| {
+            let grid = FeatureGrid::from_map(map)?;
+            grid.with_tokens(layer.forward_t(grid.tokens(), &encoded.words, mode)?)?.to_map()
+        };
+        let y4 = self.fuse4.forward_t(c4, c3, mode, probe)?;
+        let xs = attend(&self.attend4, &y4)?;
+        probe.record("tf1", &xs);
+        let y3 = self.fuse3.forward_t(&xs, c2, mode, probe)?;
+        let xs = attend(&self.attend3, &y3)?;
+        probe.record("tf2", &xs);
+        let y2 = self.fuse2.forward_t(&xs, c1, mode, probe)?;
+        let logits = self.classify.forward(&y2)?;
+        Ok(Decoded { maps: [y4, y3, y2], logits })
+    }
+}
