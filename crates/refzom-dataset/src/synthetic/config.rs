@@ -137,7 +137,7 @@ impl SyntheticConfig {
             return bad(
                 "width",
                 format!(
-                    "and height are {}x{}; keep the longer side within 4 times the shorter",
+                    "x height is {}x{}, keep the longer side within 4 times the shorter",
                     self.width, self.height
                 ),
             );
@@ -145,14 +145,14 @@ impl SyntheticConfig {
         if self.scenes() == 0 {
             return bad(
                 "train_scenes",
-                "val_scenes and test_scenes are all 0, ask for at least one scene".into(),
+                "is 0 like val_scenes and test_scenes, ask for at least one scene".into(),
             );
         }
         if self.scenes() > 10_000_000 {
             return bad(
                 "train_scenes",
                 format!(
-                    "and the other splits sum to {}, at most 10000000 are supported",
+                    "and the other splits sum to {} scenes, ask for at most 10000000",
                     self.scenes()
                 ),
             );

@@ -216,15 +216,13 @@ pub(super) struct Body {
 }
 
 impl Body {
+    /// Draws the shape into a picture of `extent` (width, height); it may reach beyond the border.
     fn new(
-        color: Color,
-        shape: Shape,
-        size: Size,
+        (color, shape, size): (Color, Shape, Size),
         center: (f64, f64),
         radius: f64,
         tilt: f64,
-        width: u32,
-        height: u32,
+        (width, height): (u32, u32),
     ) -> Self {
         let reach = shape.reach() * radius + 1.0;
         let (sin, cos) = tilt.sin_cos();
@@ -322,7 +320,8 @@ impl Scene {
                 return false;
             }
             let center = (edge + u * sx, edge + v * sy);
-            let body = Body::new(color, shape, size, center, radius, tilt, self.width, self.height);
+            let extent = (self.width, self.height);
+            let body = Body::new((color, shape, size), center, radius, tilt, extent);
             if self.admits(cfg, &body, may_overlap) {
                 let index = self.bodies.len() as u8;
                 for &p in &body.pixels {

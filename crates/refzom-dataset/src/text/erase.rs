@@ -70,8 +70,8 @@ impl PhraseEraser {
         Ok(Self::new(Arc::new(PerceptronTagger::masc()?), mode, replacement))
     }
 
-    /// Ids of `T'`: those of `encoded` with one noun group hidden, drawn uniformly. Without a noun group, or if
-    /// the group drawn was cut off, `T'` = `T`.
+    /// Ids of `T'`: those of `encoded` with one noun group hidden, drawn uniformly among those
+    /// that were not cut off. Without a noun group `T'` = `T`.
     pub fn erase(&self, expression: &str, encoded: &Encoded, rng: &mut impl Rng) -> Vec<u32> {
         let groups = self.groups(expression, encoded);
         if groups.is_empty() {
@@ -99,13 +99,15 @@ impl PhraseEraser {
         let words = self.tagger.tag(expression);
         match self.mode {
             EraseMode::Aligned => {
-                let phrases = runs(&words)
-                    .into_iter()
-                    .map(|run| words[run.start].range.start..words[run.end - 1].range.end);
-                phrases.map(|phrase| pieces_of(&phrase, encoded)).collect()
+                let phrase =
+                    |run: Range<usize>| words[run.start].range.start..words[run.end - 1].range.end;
+                let groups = runs(&words).into_iter().map(|run| pieces_of(&phrase(run), encoded));
+                groups.filter(|pieces| !pieces.is_empty()).collect() // those cut off cannot be hidden
             }
             EraseMode::Released => {
-                let words: Vec<TaggedWord> = words.into_iter().filter(|w| !w.punctuation).collect();
+                let mut words: Vec<TaggedWord> =
+                    words.into_iter().filter(|w| !w.punctuation).collect();
+                words.truncate(encoded.ids.len().saturating_sub(1));
                 let real = encoded.attention.iter().filter(|&&a| a == 1).count();
                 let positions =
                     |run: Range<usize>| run.map(|word| word + 1).filter(|&p| p < real).collect();

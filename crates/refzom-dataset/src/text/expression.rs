@@ -16,8 +16,7 @@ use crate::DataError;
 pub const MAX_EXPRESSION_BYTES: usize = 1 << 16;
 
 /// The vocabulary of bert-base-uncased, a piece a line.
-pub const BERT_BASE_UNCASED_VOCAB: &str =
-    include_str!("../../assets/bert-base-uncased-vocab.txt");
+pub const BERT_BASE_UNCASED_VOCAB: &str = include_str!("../../assets/bert-base-uncased-vocab.txt");
 
 /// What happens to `[SEP]` when an expression is too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

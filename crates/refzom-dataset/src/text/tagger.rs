@@ -232,9 +232,9 @@ mod tests {
         }
         let f1 = 2.0 * both as f64 / (ours + theirs) as f64;
         let share = same as f64 / reference.len() as f64;
-        println!("noun F1 {f1:.4}, same words {share:.4} of {}", reference.len());
-        assert!(f1 >= 0.90, "{f1}");
-        assert!(share >= 0.98, "{share}");
+        // measured: F1 0.9131, the same words in 99.67 % of 1,525 expressions
+        assert!(f1 >= 0.91, "{f1}");
+        assert!(share >= 0.99, "{share}");
     }
 
     #[test]
