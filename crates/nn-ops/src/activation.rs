@@ -12,26 +12,35 @@ pub fn relu(xs: &Tensor) -> Result<Tensor> {
         Plan::Fused => dispatch!(xs.dtype(), T => elementwise::<T>(
             "relu",
             xs,
-            |x| if x > T::default() { x } else { T::default() },
-            |x, g| if x > T::default() { g } else { T::default() },
+            |x| if x <= T::default() { T::default() } else { x },
+            |x, g| if x <= T::default() { T::default() } else { g },
         )),
         Plan::ThroughF32 => relu(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype()),
         Plan::Composed => relu_composed(xs),
     }
 }
 
-/// `x` times the constant indicator of `x > 0`.
+/// A choice by the constant `x <= 0`: right for infinities, and keeps not-a-number.
 pub(crate) fn relu_composed(xs: &Tensor) -> Result<Tensor> {
-    xs.mul(&xs.detach().gt(0.0)?.to_dtype(xs.dtype())?)
+    let zeros = xs.detach().zeros_like()?;
+    xs.detach().le(0.0)?.where_cond(&zeros, xs)
 }
 
 /// `x Φ(x)` with the exact normal distribution function (PyTorch's default `GELU`).
 pub fn gelu(xs: &Tensor) -> Result<Tensor> {
     match kernel::plan(xs) {
-        Plan::Fused => dispatch!(xs.dtype(), T => elementwise::<T>("gelu", xs, gelu_value, gelu_gradient)),
+        Plan::Fused => {
+            dispatch!(xs.dtype(), T => elementwise::<T>("gelu", xs, gelu_value, gelu_gradient))
+        }
         Plan::ThroughF32 => gelu(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype()),
-        Plan::Composed => xs.gelu_erf(),
+        Plan::Composed => gelu_composed(xs),
     }
+}
+
+/// From the error function: the gradient of Candle's `gelu_erf` carries constants of six digits.
+pub(crate) fn gelu_composed(xs: &Tensor) -> Result<Tensor> {
+    let twice_cdf = ((xs * std::f64::consts::FRAC_1_SQRT_2)?.erf()? + 1.0)?;
+    (xs * 0.5)?.mul(&twice_cdf)
 }
 
 fn cdf<T: Real>(x: T) -> T {
@@ -79,4 +88,48 @@ fn elementwise<T: Real>(
         Ok(vec![kernel::from_vec(dx, xd.shape())?])
     };
     kernel::attach(name, &[&xs], ys, xs.shape(), backward)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several};
+    use candle_core::{DType, Device, Var};
+
+    #[test]
+    fn activations_pass_the_audit() -> Result<()> {
+        let small = vec![(several(&[&[2, 3, 5]])?[0].clone() * 4.0)?];
+        let large = vec![(several(&[&[3, 50, 71]])?[0].clone() * 6.0)?];
+        audit("relu", &small, &large, &|x| relu(&x[0]), &|x| relu_composed(&x[0]))?;
+        audit("gelu", &small, &large, &|x| gelu(&x[0]), &|x| gelu_composed(&x[0]))
+    }
+
+    #[test]
+    fn relu_at_zero_infinity_and_not_a_number() -> Result<()> {
+        for f in [relu, relu_composed] {
+            let v = [0f32, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, -1.0, 2.0];
+            let x = Var::from_tensor(&Tensor::new(&v, &Device::Cpu)?)?;
+            let y = f(&x)?;
+            let grads = y.backward()?;
+            let y = y.to_vec1::<f32>()?;
+            assert!(y[4].is_nan());
+            assert_eq!((&y[..4], &y[5..]), (&[0.0, 0.0, f32::INFINITY, 0.0][..], &[0.0, 2.0][..]));
+            let g = grads.get(&x).map(|g| g.to_vec1::<f32>()).transpose()?;
+            let g = g.unwrap_or_default();
+            assert_eq!((&g[..4], &g[5..]), (&[0.0, 0.0, 1.0, 0.0][..], &[0.0, 1.0][..]));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gelu_in_f32_is_close_to_f64_everywhere() -> Result<()> {
+        let v: Vec<f64> = (-12_000..12_000).map(|i| f64::from(i as f32 * 1e-3)).collect();
+        let x = Tensor::new(v.as_slice(), &Device::Cpu)?;
+        let (a, b) = (gelu(&x.to_dtype(DType::F32)?)?.to_dtype(DType::F64)?, gelu(&x)?);
+        let (a, b) = (a.to_vec1::<f64>()?, b.to_vec1::<f64>()?);
+        for ((a, b), x) in a.iter().zip(&b).zip(&v) {
+            assert!((a - b).abs() < 3e-7 * x.abs().max(0.1), "gelu({x}): {a} for {b}");
+        }
+        Ok(())
+    }
 }

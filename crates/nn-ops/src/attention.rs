@@ -123,3 +123,88 @@ impl TransformerDecoderLayer {
         self.norms[2].forward(&(&xs + drop(&out)?)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{gradients, half, several, threads, values};
+    use crate::{Gradients, Noise, ParamStore};
+    use candle_core::{DType, Device};
+
+    fn cfg(dropout: f64) -> DecoderLayerConfig {
+        DecoderLayerConfig { dim: 6, heads: 2, feed_forward: 5, dropout }
+    }
+
+    #[test]
+    fn gradients_of_the_inputs() -> Result<()> {
+        let inputs = several(&[&[2, 3, 6], &[2, 4, 6]])?;
+        let at = |dtype| ParamStore::new(2).builder(dtype, &Device::Cpu);
+        let attend = |x: &[Tensor]| {
+            let vb = at(x[0].dtype());
+            MultiHeadAttention::new(6, 3, 0.0, vb)?.forward_t(&x[0], &x[1], Mode::Eval)
+        };
+        gradients("attention", &inputs, &attend)?;
+        half("attention", &inputs, &attend)?;
+        let decode = |x: &[Tensor]| {
+            let layer = TransformerDecoderLayer::new(&cfg(0.2), at(x[0].dtype()))?;
+            layer.forward_t(&x[0], &x[1], Mode::Train(&Noise::new(1, 1)))
+        };
+        gradients("decoder layer", &inputs, &decode)?;
+        half("decoder layer", &inputs, &decode)?;
+        threads("decoder layer", &several(&[&[3, 150, 6], &[3, 90, 6]])?, &decode)
+    }
+
+    #[test]
+    fn gradients_of_the_parameters() -> Result<()> {
+        let store = ParamStore::new(2);
+        let layer =
+            TransformerDecoderLayer::new(&cfg(0.0), store.builder(DType::F64, &Device::Cpu))?;
+        let params = store.parameters();
+        assert_eq!(params.len(), 2 * 4 + 4 + 6);
+        let (x, m) = (values(&[2, 3, 6], 1)?, values(&[2, 4, 6], 2)?);
+        let probe = values(&[2, 3, 6], 3)?;
+        let loss = || layer.forward_t(&x, &m, Mode::Eval)?.mul(&probe)?.sum_all();
+        let grads = Gradients::of(&loss()?, &params)?;
+        assert!(grads.missing(&params).is_empty());
+        for (name, var) in &params {
+            // One direction a parameter: the derivative along it against central differences.
+            let direction = values(var.dims(), 11)?;
+            let base = var.as_detached_tensor().copy()?;
+            let at = |step: f64| -> Result<f64> {
+                var.set(&(&base + (&direction * step)?)?)?;
+                loss()?.to_scalar::<f64>()
+            };
+            let numeric = (at(1e-5)? - at(-1e-5)?) / 2e-5;
+            var.set(&base)?;
+            let Some(g) = grads.get(name) else { bail!("{name}") };
+            let exact = g.mul(&direction)?.sum_all()?.to_scalar::<f64>()?;
+            assert!(
+                (numeric - exact).abs() < 1e-6 * exact.abs().max(1.0),
+                "{name}: {exact} {numeric}"
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn attention_by_hand() -> Result<()> {
+        // Identity projections, one head: softmax(q kᵀ / sqrt(d)) v.
+        let store = ParamStore::new(0);
+        let mha = MultiHeadAttention::new(2, 1, 0.0, store.builder(DType::F64, &Device::Cpu))?;
+        let eye = Tensor::new(&[[1f64, 0.0], [0.0, 1.0]], &Device::Cpu)?;
+        for (name, v) in store.parameters() {
+            match name.as_str() {
+                "in_proj_weight" => v.set(&Tensor::cat(&[&eye, &eye, &eye], 0)?)?,
+                "out_proj.weight" => v.set(&eye)?,
+                _ => v.set(&v.zeros_like()?)?,
+            }
+        }
+        let q = Tensor::new(&[[[1f64, 0.0]]], &Device::Cpu)?;
+        let m = Tensor::new(&[[[1f64, 2.0], [3.0, -1.0]]], &Device::Cpu)?;
+        let y = mha.forward_t(&q, &m, Mode::Eval)?.flatten_all()?.to_vec1::<f64>()?;
+        let (a, b) = ((1.0 / 2f64.sqrt()).exp(), (3.0 / 2f64.sqrt()).exp());
+        let want = [(a + 3.0 * b) / (a + b), (2.0 * a - b) / (a + b)];
+        assert!((y[0] - want[0]).abs() < 1e-12 && (y[1] - want[1]).abs() < 1e-12, "{y:?} {want:?}");
+        Ok(())
+    }
+}

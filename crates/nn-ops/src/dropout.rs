@@ -58,3 +58,55 @@ pub fn drop_path_rates(last: f64, n: usize) -> Vec<f64> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Noise;
+    use crate::audit::{gradients, half, several, threads, values};
+
+    #[test]
+    fn dropout_and_drop_path_have_tested_gradients() -> Result<()> {
+        for f in [dropout, drop_path] {
+            // A fresh stream at every call draws the same mask.
+            let f = |x: &[Tensor]| f(&x[0], 0.4, Mode::Train(&Noise::new(3, 5)));
+            gradients("dropout", &several(&[&[5, 3, 2]])?, &f)?;
+            half("dropout", &several(&[&[5, 3, 2]])?, &f)?;
+            threads("dropout", &several(&[&[40, 71, 5]])?, &f)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_share_dropped_and_the_scale() -> Result<()> {
+        let noise = Noise::new(1, 0);
+        let ones = values(&[64, 200], 1)?.ones_like()?;
+        let y = dropout(&ones, 0.25, Mode::Train(&noise))?.flatten_all()?.to_vec1::<f64>()?;
+        let dropped = y.iter().filter(|v| **v == 0.0).count() as f64 / y.len() as f64;
+        assert!((dropped - 0.25).abs() < 0.01, "{dropped}");
+        assert!(y.iter().all(|v| *v == 0.0 || (v - 4.0 / 3.0).abs() < 1e-7));
+        for row in drop_path(&ones, 0.5, Mode::Train(&noise))?.to_vec2::<f64>()? {
+            assert!(row.iter().all(|v| *v == row[0]) && (row[0] == 0.0 || row[0] == 2.0));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn evaluation_is_the_identity_and_streams_differ() -> Result<()> {
+        let x = values(&[6, 9], 1)?;
+        let same = |a: &Tensor, b: &Tensor| -> Result<bool> {
+            Ok(a.to_vec2::<f64>()? == b.to_vec2::<f64>()?)
+        };
+        for f in [dropout, drop_path] {
+            assert!(same(&f(&x, 0.9, Mode::Eval)?, &x)?);
+            assert!(same(&f(&x, 0.0, Mode::Train(&Noise::new(0, 0)))?, &x)?);
+            let at = |seed, step| f(&x, 0.5, Mode::Train(&Noise::new(seed, step)));
+            assert!(same(&at(1, 2)?, &at(1, 2)?)?);
+            assert!(!same(&at(1, 2)?, &at(1, 3)?)? && !same(&at(1, 2)?, &at(2, 2)?)?);
+            for p in [1.0, -0.1, f64::NAN] {
+                assert!(f(&x, p, Mode::Eval).is_err());
+            }
+        }
+        Ok(())
+    }
+}

@@ -30,3 +30,48 @@ pub fn embedding(table: &Tensor, ids: &Tensor, padding_id: Option<u32>) -> Resul
     };
     rows.reshape((b, l, d))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{half, several, threads, values};
+    use candle_core::{Device, Var};
+
+    fn ids() -> Result<Tensor> {
+        Tensor::new(&[[1u32, 0, 3], [3, 3, 0]], &Device::Cpu)
+    }
+
+    #[test]
+    fn gradients_add_up_over_repeated_ids() -> Result<()> {
+        let table = several(&[&[4, 5]])?;
+        crate::audit::gradients("embedding", &table, &|t| embedding(&t[0], &ids()?, None))?;
+        half("embedding", &table, &|t| embedding(&t[0], &ids()?, Some(0)))?;
+        let many =
+            Tensor::from_vec((0..600u32).map(|i| i * i % 97).collect(), (6, 100), &Device::Cpu)?;
+        threads("embedding", &several(&[&[97, 31]])?, &|t| embedding(&t[0], &many, Some(0)))
+    }
+
+    #[test]
+    fn padding_keeps_its_value_and_gets_no_gradient() -> Result<()> {
+        let table = Var::from_tensor(&values(&[4, 2], 1)?)?;
+        let (a, b) = (embedding(&table, &ids()?, None)?, embedding(&table, &ids()?, Some(0))?);
+        assert_eq!(a.flatten_all()?.to_vec1::<f64>()?, b.flatten_all()?.to_vec1::<f64>()?);
+        let g = b.sum_all()?.backward()?;
+        let g = g.get(&table).map(|g| g.to_vec2::<f64>()).transpose()?;
+        assert_eq!(g, Some(vec![vec![0.0; 2], vec![1.0; 2], vec![0.0; 2], vec![3.0; 2]]));
+        Ok(())
+    }
+
+    #[test]
+    fn ids_outside_the_table_are_errors() -> Result<()> {
+        let table = values(&[3, 2], 1)?;
+        assert!(
+            embedding(&table, &ids()?, None).is_err_and(|e| e.to_string().contains("token id 3"))
+        );
+        let negative = Tensor::new(&[[-1i64]], &Device::Cpu)?;
+        assert!(embedding(&table, &negative, None).is_err());
+        let none = Tensor::zeros((0, 3), candle_core::DType::U32, &Device::Cpu)?;
+        assert_eq!(embedding(&table, &none, None)?.dims(), [0, 3, 2]);
+        Ok(())
+    }
+}

@@ -8,10 +8,7 @@ use candle_core::{DType, Device, Result, Tensor, Var, bail};
 ///
 /// # Errors
 /// When an input gets no gradient at all, or `f` fails.
-pub fn gradient_error(
-    inputs: &[Tensor],
-    f: impl Fn(&[Tensor]) -> Result<Tensor>,
-) -> Result<f64> {
+pub fn gradient_error(inputs: &[Tensor], f: impl Fn(&[Tensor]) -> Result<Tensor>) -> Result<f64> {
     let vars = inputs
         .iter()
         .map(|t| Var::from_tensor(&t.to_dtype(DType::F64)?.contiguous()?.copy()?))

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, Var, WithDType};
+
+use crate::kernel::{self, Plan, dispatch};
+use crate::norm::sum_of;
 
 /// The gradient of each parameter that got one, detached.
 #[derive(Debug, Default)]
@@ -39,11 +42,11 @@ impl Gradients {
         absent.map(|(n, _)| n.clone()).collect()
     }
 
-    /// Euclidean norm over all gradients.
+    /// Euclidean norm over all gradients, added in f64 in a fixed order.
     pub fn global_norm(&self) -> Result<f64> {
         let mut total = 0.0;
         for g in self.by_name.values() {
-            total += g.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            total += sum_of_squares(g)?;
         }
         Ok(total.sqrt())
     }
@@ -80,5 +83,76 @@ impl Gradients {
     /// For tests and hand-made gradients.
     pub fn from_map(by_name: BTreeMap<String, Tensor>) -> Self {
         Self { by_name }
+    }
+}
+
+fn sum_of_squares(g: &Tensor) -> Result<f64> {
+    if kernel::plan(g) != Plan::Fused {
+        return g.to_dtype(DType::F32)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar();
+    }
+    let g = g.contiguous()?;
+    dispatch!(g.dtype(), T => {
+        let g = kernel::read(&g)?;
+        let g = g.slice::<T>()?;
+        let parts = kernel::par_sum::<f64, _>(g.len(), 1, 1, |range, acc| {
+            let g = &g[range];
+            acc[0] += sum_of(g.len(), |i| WithDType::to_f64(g[i]).powi(2));
+        });
+        Ok(parts[0])
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::values;
+
+    fn named(values: &[(&str, Tensor)]) -> Gradients {
+        Gradients::from_map(values.iter().map(|(n, t)| (n.to_string(), t.clone())).collect())
+    }
+
+    #[test]
+    fn norm_and_clipping() -> Result<()> {
+        let a = Tensor::new(&[3f32, 0.0], &candle_core::Device::Cpu)?;
+        let b = Tensor::new(&[[4f32]], &candle_core::Device::Cpu)?;
+        let mut g = named(&[("a", a), ("b", b)]);
+        assert_eq!(g.clip(6.0)?, 5.0);
+        assert_eq!(g.global_norm()?, 5.0);
+        assert_eq!(g.clip(1.0)?, 5.0);
+        assert!((g.global_norm()? - 1.0).abs() < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn the_norm_is_exact_and_the_same_for_any_number_of_threads() -> Result<()> {
+        let t = values(&[301, 333], 1)?;
+        let exact = t.flatten_all()?.to_vec1::<f64>()?.iter().map(|v| v * v).sum::<f64>().sqrt();
+        for dtype in [DType::F64, DType::F32, DType::BF16] {
+            let g = named(&[("a", t.to_dtype(dtype)?)]);
+            let tolerance = if dtype == DType::BF16 { 1e-3 } else { 1e-7 };
+            assert!((g.global_norm()? / exact - 1.0).abs() < tolerance);
+            for n in [1, 2, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();
+                let pool = pool.map_err(candle_core::Error::wrap)?;
+                assert_eq!(pool.install(|| g.global_norm())?, g.global_norm()?);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn accumulation_and_missing_parameters() -> Result<()> {
+        let x = Var::from_tensor(&values(&[2], 1)?)?;
+        let y = Var::from_tensor(&values(&[2], 2)?)?;
+        let params = [("x".to_string(), x.clone()), ("y".to_string(), y)];
+        let mut sum = Gradients::of(&x.sqr()?.sum_all()?, &params)?;
+        assert_eq!(sum.missing(&params), ["y"]);
+        sum.add(Gradients::of(&x.sqr()?.sum_all()?, &params)?)?;
+        sum.add(named(&[("y", values(&[2], 2)?)]))?;
+        sum.scale(0.25)?;
+        assert!(sum.missing(&params).is_empty());
+        let got = sum.get("x").map(|g| g.to_vec1::<f64>()).transpose()?;
+        assert_eq!(got, Some(x.to_vec1::<f64>()?));
+        Ok(())
     }
 }

@@ -28,9 +28,7 @@ impl Axis {
                 let at = match align {
                     Align::Corners if to == 1 => 0.0,
                     Align::Corners => i as f64 * (from - 1) as f64 / (to - 1) as f64,
-                    Align::Edges => {
-                        ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0)
-                    }
+                    Align::Edges => ((i as f64 + 0.5) * from as f64 / to as f64 - 0.5).max(0.0),
                 };
                 let low = (at.floor() as usize).min(from - 1);
                 let high = (low + 1).min(from - 1);
@@ -73,8 +71,12 @@ pub fn resize_bilinear(xs: &Tensor, size: (usize, usize), align: Align) -> Resul
     }
 }
 
-/// Two products with constant matrices: oracle of the kernel, and the path of other devices.
+/// Two products with constant matrices, in f32 at least: oracle of the kernel, and the path of other devices.
 fn composed(xs: &Tensor, rows: &Axis, cols: &Axis) -> Result<Tensor> {
+    let dtype = xs.dtype();
+    if matches!(dtype, DType::BF16 | DType::F16) {
+        return composed(&xs.to_dtype(DType::F32)?, rows, cols)?.to_dtype(dtype);
+    }
     let (b, c, h, w) = xs.dims4()?;
     let (ho, wo) = (rows.taps.len(), cols.taps.len());
     let device = xs.device();
@@ -196,4 +198,64 @@ pub fn resize_bias_table(table: &Tensor, to: usize) -> Result<Tensor> {
 pub(crate) fn resize_composed(xs: &Tensor, size: (usize, usize), align: Align) -> Result<Tensor> {
     let (_, _, h, w) = xs.dims4()?;
     composed(xs, &Axis::new(h, size.0, align), &Axis::new(w, size.1, align))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several};
+    use candle_core::Device;
+
+    #[test]
+    fn resize_bilinear_passes_the_audit() -> Result<()> {
+        let (small, large) = (several(&[&[2, 2, 3, 4]])?, several(&[&[2, 5, 31, 29]])?);
+        for align in [Align::Corners, Align::Edges] {
+            for (size, big) in
+                [((5, 7), (63, 57)), ((2, 3), (13, 7)), ((1, 1), (1, 1)), ((6, 2), (62, 9))]
+            {
+                let of = |x: &Tensor| if x.dims()[2] > 4 { big } else { size };
+                let name = format!("resize_bilinear {align:?} {size:?}");
+                let f = |x: &[Tensor]| resize_bilinear(&x[0], of(&x[0]), align);
+                audit(&name, &small, &large, &f, &|x| resize_composed(&x[0], of(&x[0]), align))?;
+            }
+        }
+        let f = |x: &[Tensor]| resize_bilinear(&x[0], (3, 4), Align::Corners);
+        crate::audit::gradients("resize to the same size", &small, &f)
+    }
+
+    #[test]
+    fn from_a_single_cell() -> Result<()> {
+        let one = Tensor::new(&[[[[7f32]]]], &Device::Cpu)?;
+        for align in [Align::Corners, Align::Edges] {
+            let y = resize_bilinear(&one, (3, 2), align)?.flatten_all()?.to_vec1::<f32>()?;
+            assert_eq!(y, [7.0; 6]);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_two_alignments_by_hand() -> Result<()> {
+        let x = Tensor::new(&[[[[0f64, 1.0]]]], &Device::Cpu)?;
+        let row = |align| resize_bilinear(&x, (1, 4), align)?.flatten_all()?.to_vec1::<f64>();
+        assert_eq!(row(Align::Edges)?, [0.0, 0.25, 0.75, 1.0]);
+        let corners = row(Align::Corners)?;
+        assert!(
+            corners
+                .iter()
+                .zip([0.0, 1.0 / 3.0, 2.0 / 3.0, 1.0])
+                .all(|(a, b)| (a - b).abs() < 1e-15)
+        );
+        assert!(resize_bilinear(&x, (0, 4), Align::Edges).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn bias_tables_must_be_square() -> Result<()> {
+        let t = several(&[&[9, 2], &[8, 2]])?;
+        assert_eq!(resize_bias_table(&t[0], 5)?.dims(), [25, 2]);
+        assert_eq!(resize_bias_table(&t[0], 3)?.to_vec2::<f64>()?, t[0].to_vec2::<f64>()?);
+        assert!(resize_bias_table(&t[1], 5).is_err());
+        assert!(resize_bias_table(&t[0], 0).is_err());
+        Ok(())
+    }
 }

@@ -3,6 +3,8 @@
 
 mod activation;
 mod attention;
+#[cfg(test)]
+mod audit;
 mod conv;
 mod dropout;
 mod embedding;
@@ -37,9 +39,7 @@ pub use linear::{
 pub use load::LoadReport;
 pub use matmul::{matmul, matmul_nt};
 pub use mode::{Mode, Noise};
-pub use norm::{
-    BatchNorm2d, LayerNorm, batch_norm2d, instance_norm, layer_norm, layer_norm_layer,
-};
+pub use norm::{BatchNorm2d, LayerNorm, batch_norm2d, instance_norm, layer_norm, layer_norm_layer};
 pub use optim::{AdamW, AdamWConfig, ParamGroup};
 pub use params::ParamStore;
 pub use pool::{global_avg_pool, max_pool2d};

@@ -15,7 +15,14 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
     let (out, inner) = weight.dims2()?;
     let dims = xs.dims();
     if dims.last() != Some(&inner) {
-        bail!("linear: input {dims:?} does not end in the {inner} channels of weight ({out}, {inner})");
+        bail!(
+            "linear: input {dims:?} does not end in the {inner} channels of weight ({out}, {inner})"
+        );
+    }
+    if let Some(b) = bias
+        && b.dims() != [out]
+    {
+        bail!("linear: bias {:?} for weight ({out}, {inner})", b.dims());
     }
     match kernel::plan(xs) {
         Plan::Fused => fused(xs, weight, bias),
@@ -32,7 +39,7 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
 pub(crate) fn composed(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (out, inner) = weight.dims2()?;
     let mut shape = xs.dims().to_vec();
-    let rows = xs.elem_count() / inner.max(1);
+    let rows: usize = shape[..shape.len() - 1].iter().product();
     if let Some(last) = shape.last_mut() {
         *last = out;
     }
@@ -48,8 +55,8 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
     let xs = xs.contiguous()?;
     let weight = weight.contiguous()?;
     let (out, inner) = weight.dims2()?;
-    let rows = xs.elem_count() / inner.max(1);
     let mut shape = xs.dims().to_vec();
+    let rows: usize = shape[..shape.len() - 1].iter().product();
     if let Some(last) = shape.last_mut() {
         *last = out;
     }
@@ -156,4 +163,59 @@ pub fn conv1x1(inner: usize, out: usize, vb: VarBuilder) -> Result<Linear> {
     let weight = vb.get_with_hints((out, inner, 1), "weight", default_init(inner))?;
     let bias = vb.get_with_hints(out, "bias", default_init(inner))?;
     Ok(Linear { weight: weight.reshape((out, inner))?, bias: Some(bias) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several};
+
+    #[test]
+    fn linear_passes_the_audit() -> Result<()> {
+        let small = several(&[&[2, 3, 5], &[4, 5], &[4]])?;
+        let large = several(&[&[2, 157, 37], &[45, 37], &[45]])?;
+        let f = |xs: &[Tensor]| linear(&xs[0], &xs[1], Some(&xs[2]));
+        audit("linear", &small, &large, &f, &|xs| composed(&xs[0], &xs[1], Some(&xs[2])))?;
+        let f = |xs: &[Tensor]| linear(&xs[0], &xs[1], None);
+        audit("linear, no bias", &small[..2], &large[..2], &f, &|xs| composed(&xs[0], &xs[1], None))
+    }
+
+    #[test]
+    fn any_rank_and_one_row_or_column() -> Result<()> {
+        for shapes in [
+            &[&[1, 5][..], &[1, 5], &[1]],
+            &[&[5], &[3, 5], &[3]],
+            &[&[2, 1, 2, 1, 2], &[1, 2], &[1]],
+        ] {
+            let xs = several(shapes)?;
+            audit("linear", &xs, &xs, &|x| linear(&x[0], &x[1], Some(&x[2])), &|x| {
+                composed(&x[0], &x[1], Some(&x[2]))
+            })?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() -> Result<()> {
+        let xs = several(&[&[2, 5], &[3, 5], &[2], &[2, 4]])?;
+        assert!(linear(&xs[0], &xs[1], Some(&xs[2])).is_err());
+        assert!(linear(&xs[3], &xs[1], None).is_err());
+        let empty = Tensor::zeros((0, 5), xs[0].dtype(), xs[0].device())?;
+        assert_eq!(linear(&empty, &xs[1], None)?.dims(), [0, 3]);
+        Ok(())
+    }
+
+    #[test]
+    fn conv1x1_is_a_linear_layer_with_a_rank_3_weight() -> Result<()> {
+        let store = crate::ParamStore::new(1);
+        let vb = store.builder(candle_core::DType::F64, &candle_core::Device::Cpu);
+        let layer = conv1x1(3, 4, vb)?;
+        assert_eq!(store.get("weight").map(|v| v.dims().to_vec()), Some(vec![4, 3, 1]));
+        let error =
+            crate::gradcheck::gradient_error(&several(&[&[2, 5, 3]])?, |x| layer.forward(&x[0]))?;
+        assert!(error < 1e-7, "{error:e}");
+        let grads = layer.forward(&several(&[&[2, 5, 3]])?[0])?.sum_all()?.backward()?;
+        assert!(store.parameters().iter().all(|(_, v)| grads.get(v).is_some()));
+        Ok(())
+    }
 }

@@ -18,7 +18,11 @@ fn product(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
     let (da, db) = (a.dims(), b.dims());
     let rank = da.len();
     let inner_b = if transpose_b { rank.wrapping_sub(1) } else { rank.wrapping_sub(2) };
-    if rank < 2 || db.len() != rank || da[..rank - 2] != db[..rank - 2] || da[rank - 1] != db[inner_b] {
+    if rank < 2
+        || db.len() != rank
+        || da[..rank - 2] != db[..rank - 2]
+        || da[rank - 1] != db[inner_b]
+    {
         bail!("matmul: {da:?} and {db:?} (second transposed: {transpose_b}) do not fit");
     }
     match kernel::plan(a) {
@@ -104,4 +108,53 @@ fn each_product<'a, T: kernel::Real>(
         });
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several};
+
+    #[test]
+    fn matmul_passes_the_audit() -> Result<()> {
+        // Few and many products, below and above the number of threads.
+        for (small, large) in [
+            ([&[3, 4][..], &[4, 5]], [&[130, 70][..], &[70, 90]]),
+            ([&[2, 2, 3, 4], &[2, 2, 4, 1]], [&[2, 5, 31, 17], &[2, 5, 17, 29]]),
+        ] {
+            let (small, large) = (several(&small)?, several(&large)?);
+            audit("matmul", &small, &large, &|x| matmul(&x[0], &x[1]), &|x| {
+                composed(&x[0], &x[1], false)
+            })?;
+            let turn = |x: &[Tensor]| -> Result<Vec<Tensor>> {
+                let r = x[1].rank();
+                Ok(vec![x[0].clone(), x[1].transpose(r - 2, r - 1)?.contiguous()?])
+            };
+            audit(
+                "matmul_nt",
+                &turn(&small)?,
+                &turn(&large)?,
+                &|x| matmul_nt(&x[0], &x[1]),
+                &|x| composed(&x[0], &x[1], true),
+            )?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_product_with_itself() -> Result<()> {
+        let x = several(&[&[2, 3, 4]])?;
+        let error = crate::gradcheck::gradient_error(&x, |x| matmul_nt(&x[0], &x[0]))?;
+        assert!(error < 1e-7, "{error:e}");
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() -> Result<()> {
+        let x = several(&[&[2, 3, 4], &[2, 3, 4], &[1, 4, 3], &[4]])?;
+        assert!(matmul(&x[0], &x[1]).is_err());
+        assert!(matmul(&x[0], &x[2]).is_err());
+        assert!(matmul(&x[3], &x[3]).is_err());
+        Ok(())
+    }
 }

@@ -15,13 +15,15 @@ pub fn max_pool2d(xs: &Tensor, kernel: usize, stride: usize, padding: usize) -> 
     if kernel == 0 || stride == 0 || 2 * padding > kernel {
         bail!("max_pool2d: kernel {kernel}, stride {stride}, padding {padding} is not a pooling");
     }
-    if h + 2 * padding < kernel || w + 2 * padding < kernel {
+    if h == 0 || w == 0 || h + 2 * padding < kernel || w + 2 * padding < kernel {
         bail!("max_pool2d: a {kernel}x{kernel} window does not fit a {h}x{w} map");
     }
     match kernel::plan(xs) {
         Plan::Fused => fused(xs, kernel, stride, padding),
-        Plan::ThroughF32 => max_pool2d(&xs.to_dtype(candle_core::DType::F32)?, kernel, stride, padding)?
-            .to_dtype(xs.dtype()),
+        Plan::ThroughF32 => {
+            max_pool2d(&xs.to_dtype(candle_core::DType::F32)?, kernel, stride, padding)?
+                .to_dtype(xs.dtype())
+        }
         Plan::Composed => composed(xs, kernel, stride, padding),
     }
 }
@@ -77,7 +79,8 @@ fn fused(xs: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor>
                     for iy in oy.saturating_sub(padding)..(oy + k - padding).min(h) {
                         for ix in ox.saturating_sub(padding)..(ox + k - padding).min(w) {
                             let v = x[iy * w + ix];
-                            if best.1.is_none() || v > best.0 {
+                            // Not-a-number wins, as in PyTorch: an error must not vanish.
+                            if best.1.is_none() || v > best.0 || v.is_nan() {
                                 best = (v, Some((iy * w + ix) as u32));
                             }
                         }
@@ -106,5 +109,63 @@ fn fused(xs: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor>
 /// Mean of each channel: `(B, C, h, w)` to `(B, C)`.
 pub fn global_avg_pool(xs: &Tensor) -> Result<Tensor> {
     xs.dims4()?;
+    if kernel::plan(xs) == Plan::ThroughF32 {
+        return global_avg_pool(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype());
+    }
     xs.flatten_from(2)?.mean(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, gradients, half, several, threads};
+    use candle_core::{Device, Var};
+
+    #[test]
+    fn max_pool_passes_the_audit() -> Result<()> {
+        let (small, large) = (several(&[&[2, 2, 5, 6]])?, several(&[&[2, 3, 63, 50]])?);
+        for (k, s, p) in [(3, 2, 1), (2, 2, 0), (3, 1, 1), (2, 3, 1), (1, 1, 0)] {
+            let f = |x: &[Tensor]| max_pool2d(&x[0], k, s, p);
+            audit(&format!("max_pool2d {k}/{s}/{p}"), &small, &large, &f, &|x| {
+                composed(&x[0], k, s, p)
+            })?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn ties_go_to_the_first_and_not_a_number_is_kept() -> Result<()> {
+        let x = Tensor::new(
+            &[[[[1f32, 1.0], [1.0, 1.0]]], [[[f32::NAN, 1.0], [2.0, 0.0]]]],
+            &Device::Cpu,
+        )?;
+        let x = Var::from_tensor(&x)?;
+        let y = max_pool2d(&x, 2, 2, 0)?;
+        let g = y.backward()?;
+        let y = y.flatten_all()?.to_vec1::<f32>()?;
+        assert!(y[0] == 1.0 && y[1].is_nan());
+        let g = g.get(&x).map(|g| g.flatten_all()?.to_vec1::<f32>()).transpose()?;
+        assert_eq!(g, Some(vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]));
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_a_pooling_is_an_error() -> Result<()> {
+        let x = &several(&[&[1, 1, 2, 3]])?[0];
+        for (k, s, p) in [(0, 1, 0), (2, 0, 0), (3, 1, 2), (5, 1, 1)] {
+            assert!(max_pool2d(x, k, s, p).is_err(), "{k} {s} {p}");
+        }
+        let empty = Tensor::zeros((1, 1, 0, 3), x.dtype(), x.device())?;
+        assert!(max_pool2d(&empty, 2, 1, 1).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn global_average() -> Result<()> {
+        let (small, large) = (several(&[&[2, 3, 3, 5]])?, several(&[&[2, 3, 63, 50]])?);
+        let f = |x: &[Tensor]| global_avg_pool(&x[0]);
+        gradients("global_avg_pool", &small, &f)?;
+        half("global_avg_pool", &large, &f)?;
+        threads("global_avg_pool", &large, &f)
+    }
 }

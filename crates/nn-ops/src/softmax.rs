@@ -162,3 +162,76 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several, values};
+    use candle_core::{DType, Device};
+
+    #[test]
+    fn softmax_passes_the_audit() -> Result<()> {
+        let (small, large) = (several(&[&[2, 3, 5]])?, several(&[&[5, 31, 67]])?);
+        audit("softmax", &small, &large, &|x| softmax(&x[0]), &|x| {
+            candle_nn::ops::softmax(&x[0], D::Minus1)
+        })
+    }
+
+    #[test]
+    fn attention_softmax_passes_the_audit() -> Result<()> {
+        let small = several(&[&[4, 2, 3, 5], &[2, 3, 5]])?;
+        let large = several(&[&[12, 3, 17, 19], &[3, 17, 19]])?;
+        for (w, rows) in [(1, 1), (2, 3), (2, 1)] {
+            let mask = |x: &[Tensor]| {
+                let rows = if rows == 1 { 1 } else { x[0].dims()[2] };
+                (values(&[w, rows, x[0].dims()[3]], 5)? * 3.0)?.to_dtype(x[0].dtype())
+            };
+            let run = |x: &[Tensor], fused: bool| {
+                let mask = mask(x)?;
+                let terms = ScoreTerms { bias: x.get(1), mask: Some(&mask) };
+                if fused {
+                    attention_softmax(&x[0], 0.3, terms)
+                } else {
+                    composed(&x[0], 0.3, terms)
+                }
+            };
+            for n in [1, 2] {
+                let (f, c) = (|x: &[Tensor]| run(x, true), |x: &[Tensor]| run(x, false));
+                audit("attention_softmax", &small[..n], &large[..n], &f, &c)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn masked_words_get_nothing_and_rows_add_to_one() -> Result<()> {
+        let scores = values(&[2, 1, 2, 3], 1)?.to_dtype(DType::F32)?;
+        let mask = Tensor::new(&[[[0f32, -1e4, 0.0]], [[0.0, 0.0, -1e9]]], &Device::Cpu)?;
+        let terms = ScoreTerms { bias: None, mask: Some(&mask) };
+        let ys = attention_softmax(&scores, 1.0, terms)?.flatten_to(2)?.to_vec2::<f32>()?;
+        assert!(ys[0][1] == 0.0 && ys[1][1] == 0.0 && ys[2][2] == 0.0 && ys[3][2] == 0.0, "{ys:?}");
+        assert!(ys.iter().all(|r| (r.iter().sum::<f32>() - 1.0).abs() < 1e-6));
+        Ok(())
+    }
+
+    #[test]
+    fn extreme_scores_stay_finite() -> Result<()> {
+        let xs = Tensor::new(
+            &[[1e30f32, -1e30, 1e30], [-300.0, -100.0, f32::NEG_INFINITY]],
+            &Device::Cpu,
+        )?;
+        let ys = softmax(&xs)?.to_vec2::<f32>()?;
+        assert_eq!(ys, [[0.5, 0.0, 0.5], [0.0, 1.0, 0.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() -> Result<()> {
+        let x = several(&[&[4, 2, 3, 5], &[2, 3, 4], &[3, 3, 5]])?;
+        let bias = ScoreTerms { bias: Some(&x[1]), mask: None };
+        assert!(attention_softmax(&x[0], 1.0, bias).is_err());
+        let mask = ScoreTerms { bias: None, mask: Some(&x[2]) };
+        assert!(attention_softmax(&x[0], 1.0, mask).is_err(), "4 groups, 3 masks");
+        Ok(())
+    }
+}

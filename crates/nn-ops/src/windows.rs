@@ -25,3 +25,33 @@ pub fn text_windows(xs: &Tensor, k: usize) -> Result<Tensor> {
     let shifted = (0..k).map(|i| padded.narrow(1, i, l)).collect::<Result<Vec<_>>>()?;
     Tensor::stack(&shifted, 3)?.reshape((b, l, c * k))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{gradients, half, several, threads};
+    use candle_core::Device;
+
+    #[test]
+    fn windows_have_tested_gradients() -> Result<()> {
+        for k in [1, 2, 3, 5] {
+            let f = |x: &[Tensor]| text_windows(&x[0], k);
+            gradients("text_windows", &several(&[&[2, 4, 3]])?, &f)?;
+            half("text_windows", &several(&[&[2, 4, 3]])?, &f)?;
+            threads("text_windows", &several(&[&[3, 20, 97]])?, &f)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn channels_come_first_and_ends_repeat() -> Result<()> {
+        let x = Tensor::new(&[[[1f32, 10.0], [2.0, 20.0], [3.0, 30.0]]], &Device::Cpu)?;
+        let two = text_windows(&x, 2)?.squeeze(0)?.to_vec2::<f32>()?;
+        assert_eq!(two, [[1., 1., 10., 10.], [1., 2., 10., 20.], [2., 3., 20., 30.]]);
+        let three = text_windows(&x, 3)?.squeeze(0)?.to_vec2::<f32>()?;
+        assert_eq!(three[0], [1., 1., 2., 10., 10., 20.]);
+        assert_eq!(three[2], [2., 3., 3., 20., 30., 30.]);
+        assert!(text_windows(&x, 0).is_err());
+        Ok(())
+    }
+}

@@ -88,7 +88,8 @@ fn statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
     let xs = xs.detach();
     let (b, c, h, w) = xs.dims4()?;
     if kernel::plan(&xs) != Plan::Fused {
-        let wide = xs.to_dtype(DType::F32)?.transpose(0, 1)?.reshape((c, b * h * w))?;
+        let dtype = if xs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let wide = xs.to_dtype(dtype)?.transpose(0, 1)?.reshape((c, b * h * w))?;
         let mean = wide.mean_keepdim(1)?;
         let var = wide.broadcast_sub(&mean)?.sqr()?.mean(1)?;
         return Ok((mean.flatten_all()?, var));
@@ -213,4 +214,77 @@ fn fused(
         };
         kernel::attach("batch-norm", &[&xs, &weight, &bias], ys, (b, c, h, w), backward)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, gradients, half, several, threads, values};
+    use crate::{Noise, ParamStore};
+    use candle_core::Device;
+
+    fn layer(xs: &[Tensor]) -> Result<BatchNorm2d> {
+        let c = xs[1].dims1()?;
+        let dtype = if xs[1].dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let fixed = |seed| -> Result<Tensor> {
+            let t = (values(&[c], seed)? + 1.5)?.to_dtype(dtype)?;
+            Ok(Var::from_tensor(&t)?.as_tensor().clone())
+        };
+        Ok(BatchNorm2d {
+            weight: xs[1].to_dtype(dtype)?,
+            bias: xs[2].to_dtype(dtype)?,
+            running_mean: fixed(7)?,
+            running_var: fixed(8)?,
+            eps: 1e-5,
+        })
+    }
+
+    #[test]
+    fn batch_norm_passes_the_audit() -> Result<()> {
+        let small = several(&[&[2, 3, 3, 2], &[3], &[3]])?;
+        let large = several(&[&[3, 7, 29, 31], &[7], &[7]])?;
+        let noise = Noise::new(0, 0);
+        let train = |x: &[Tensor]| layer(x)?.forward_t(&x[0], Mode::Train(&noise));
+        audit("batch_norm", &small, &large, &train, &|x| composed(&x[0], &x[1], &x[2], 1e-5))?;
+        let eval = |x: &[Tensor]| layer(x)?.forward_t(&x[0], Mode::Eval);
+        gradients("batch_norm, evaluation", &small, &eval)?;
+        half("batch_norm, evaluation", &small, &eval)?;
+        threads("batch_norm, evaluation", &large, &eval)
+    }
+
+    #[test]
+    fn running_statistics_move_a_tenth_with_unbiased_variance() -> Result<()> {
+        let store = ParamStore::new(0);
+        let vb = store.builder(DType::F64, &Device::Cpu);
+        let bn = batch_norm2d(1, vb)?;
+        let xs = Tensor::from_vec(vec![1f64, 2.0, 3.0, 6.0], (2, 1, 1, 2), &Device::Cpu)?;
+        let noise = Noise::new(0, 0);
+        for (mean, var) in [(0.3, 0.9 + 0.1 * 14.0 / 3.0), (0.57, 0.81 + 0.19 * 14.0 / 3.0)] {
+            bn.forward_t(&xs, Mode::Train(&noise))?;
+            let seen: Vec<f64> = store
+                .buffers()
+                .iter()
+                .map(|(_, v)| v.to_vec1::<f64>().map(|v| v[0]))
+                .collect::<Result<_>>()?;
+            assert!((seen[0] - mean).abs() < 1e-12 && (seen[1] - var).abs() < 1e-12, "{seen:?}");
+        }
+        let out = bn.forward_t(&xs, Mode::Eval)?.flatten_all()?.to_vec1::<f64>()?;
+        let want = (1.0 - 0.57) / (0.81 + 0.19 * 14.0 / 3.0 + 1e-5f64).sqrt();
+        assert!((out[0] - want).abs() < 1e-12);
+        Ok(())
+    }
+
+    #[test]
+    fn one_value_a_channel_and_frozen_layers_cannot_train() -> Result<()> {
+        let store = ParamStore::new(0);
+        let bn = batch_norm2d(2, store.builder(DType::F32, &Device::Cpu))?;
+        let noise = Noise::new(0, 0);
+        let one = Tensor::zeros((1, 2, 1, 1), DType::F32, &Device::Cpu)?;
+        assert!(bn.forward_t(&one, Mode::Train(&noise)).is_err());
+        let frozen = batch_norm2d(2, store.frozen(DType::F32, &Device::Cpu))?;
+        let xs = Tensor::zeros((2, 2, 1, 1), DType::F32, &Device::Cpu)?;
+        assert!(frozen.forward_t(&xs, Mode::Train(&noise)).is_err());
+        assert!(frozen.forward_t(&xs, Mode::Eval).is_ok());
+        Ok(())
+    }
 }

@@ -92,3 +92,17 @@ fn fused(xs: &Tensor, eps: f64) -> Result<Tensor> {
         kernel::attach("instance-norm", &[&xs], ys, (b, n, c), backward)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several};
+
+    #[test]
+    fn instance_norm_passes_the_audit() -> Result<()> {
+        let (small, large) = (several(&[&[2, 5, 3]])?, several(&[&[2, 333, 21]])?);
+        audit("instance_norm", &small, &large, &|x| instance_norm(&x[0], 1e-5), &|x| {
+            composed(&x[0], 1e-5)
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! The convolution on every kernel, stride and padding DMMI-like networks use, and some that nobody uses.
+
+use super::*;
+use crate::audit::{audit, several};
+
+fn case(x: &[usize], w: &[usize], large: (usize, usize, usize), cfg: Conv2dConfig) -> Result<()> {
+    let bias = [w[0]];
+    let small = several(&[x, w, &bias])?;
+    let big_x = [large.0, x[1], large.1, large.2];
+    let large = several(&[&big_x, w, &bias])?;
+    let name = format!("conv2d {x:?} {w:?} {cfg:?}");
+    let f = |xs: &[Tensor]| conv2d(&xs[0], &xs[1], Some(&xs[2]), cfg);
+    audit(&name, &small, &large, &f, &|xs| composed(&xs[0], &xs[1], Some(&xs[2]), cfg))
+}
+
+#[test]
+fn kernel_3() -> Result<()> {
+    case(&[2, 2, 5, 4], &[3, 2, 3, 3], (2, 33, 41), Conv2dConfig::new(1, 1))?;
+    case(&[2, 2, 6, 7], &[2, 2, 3, 3], (5, 34, 47), Conv2dConfig::new(2, 1))
+}
+
+#[test]
+fn kernel_1() -> Result<()> {
+    case(&[2, 3, 3, 4], &[2, 3, 1, 1], (3, 45, 37), Conv2dConfig::new(1, 0))?;
+    case(&[2, 2, 5, 6], &[3, 2, 1, 1], (2, 60, 71), Conv2dConfig::new(2, 0))?;
+    case(&[2, 2, 2, 3], &[2, 2, 1, 1], (2, 60, 71), Conv2dConfig::new(1, 1))
+}
+
+#[test]
+fn stems() -> Result<()> {
+    case(&[2, 1, 8, 9], &[2, 1, 7, 7], (2, 63, 80), Conv2dConfig::new(2, 3))?;
+    case(&[2, 2, 9, 10], &[2, 2, 4, 4], (3, 67, 70), Conv2dConfig::new(4, 0))
+}
+
+#[test]
+fn rectangular_padding_and_kernels() -> Result<()> {
+    let cfg = |stride, padding| Conv2dConfig { stride, padding };
+    case(&[2, 2, 4, 3], &[2, 2, 3, 3], (2, 50, 51), cfg(1, (0, 2)))?;
+    case(&[2, 2, 3, 5], &[2, 2, 1, 3], (2, 50, 51), cfg(1, (0, 1)))?;
+    case(&[2, 2, 3, 5], &[2, 2, 3, 2], (2, 50, 51), cfg(3, (2, 0)))?;
+    // Padding wider than the map, stride wider than the kernel.
+    case(&[2, 1, 1, 2], &[2, 1, 3, 3], (2, 70, 61), cfg(1, (4, 3)))?;
+    case(&[2, 1, 7, 8], &[2, 1, 2, 2], (2, 70, 61), cfg(5, (0, 0)))
+}
+
+#[test]
+fn several_tiles_of_rows() -> Result<()> {
+    // 150 channels x 9 x 40 columns x 40 rows is more than one tile of 2^20 elements.
+    let xs = several(&[&[2, 150, 40, 40], &[3, 150, 3, 3]])?;
+    let cfg = Conv2dConfig::new(1, 1);
+    crate::audit::oracle("tiles", &xs, &|x| conv2d(&x[0], &x[1], None, cfg), &|x| {
+        composed(&x[0], &x[1], None, cfg)
+    })?;
+    crate::audit::threads("tiles", &xs, &|x| conv2d(&x[0], &x[1], None, cfg))
+}
+
+#[test]
+fn wrong_shapes_are_errors() -> Result<()> {
+    let xs = several(&[&[2, 2, 3, 3], &[2, 3, 1, 1], &[3], &[2, 2, 5, 5], &[2, 2, 1, 1]])?;
+    let cfg = Conv2dConfig::new(1, 0);
+    assert!(conv2d(&xs[0], &xs[1], None, cfg).is_err(), "channels");
+    assert!(conv2d(&xs[0], &xs[4], Some(&xs[2]), cfg).is_err(), "bias");
+    assert!(conv2d(&xs[0], &xs[3], None, cfg).is_err(), "kernel larger than the map");
+    assert!(conv2d(&xs[0], &xs[4], None, Conv2dConfig::new(0, 0)).is_err(), "stride");
+    let empty = Tensor::zeros((2, 2, 0, 3), xs[0].dtype(), xs[0].device())?;
+    assert!(conv2d(&empty, &xs[4], None, Conv2dConfig::new(1, 1)).is_err(), "empty");
+    Ok(())
+}

@@ -1,0 +1,135 @@
+//! A hand-written backward pass in Candle's graph: the value comes from a kernel, the gradient from a closure.
+
+use std::sync::Mutex;
+
+use candle_core::{
+    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
+};
+
+use super::{Real, from_vec};
+
+/// Puts a value computed by a kernel into the graph, with the backward pass that belongs to it.
+///
+/// `backward(result, gradient of result)` returns one gradient for each of `inputs` (1 to 3 of them), in their shapes.
+/// It must capture detached tensors only. When no input is tracked, no graph is recorded.
+pub(crate) fn attach<T, F>(
+    name: &'static str,
+    inputs: &[&Tensor],
+    value: Vec<T>,
+    shape: impl Into<Shape>,
+    backward: F,
+) -> Result<Tensor>
+where
+    T: Real,
+    F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+{
+    let shape = shape.into();
+    if !inputs.iter().any(|t| t.track_op()) {
+        return from_vec(value, shape);
+    }
+    let value = Mutex::new(Some((T::to_cpu_storage_owned(value), shape)));
+    let op = Attached { name, value, backward };
+    match inputs {
+        [a] => a.apply_op1(op),
+        [a, b] => a.apply_op2(b, op),
+        [a, b, c] => a.apply_op3(b, c, op),
+        _ => bail!("{name}: an operation takes one to three tensors, got {}", inputs.len()),
+    }
+}
+
+struct Attached<F> {
+    name: &'static str,
+    value: Mutex<Option<(CpuStorage, Shape)>>,
+    backward: F,
+}
+
+impl<F> Attached<F> {
+    fn take(&self) -> Result<(CpuStorage, Shape)> {
+        match self.value.lock().ok().and_then(|mut v| v.take()) {
+            Some(v) => Ok(v),
+            None => bail!("{}: the value of a fused operation was taken twice", self.name),
+        }
+    }
+}
+
+impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>>> Attached<F> {
+    fn grads<const N: usize>(
+        &self,
+        args: [&Tensor; N],
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<[Option<Tensor>; N]> {
+        let found = (self.backward)(&res.detach(), &grad.detach().contiguous()?)?;
+        if found.len() != N {
+            bail!("{}: {} gradients for {N} inputs", self.name, found.len());
+        }
+        let mut found = found.into_iter();
+        Ok(args.map(|a| found.next().filter(|_| a.track_op())))
+    }
+}
+
+impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp1 for Attached<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.take()
+    }
+    fn bwd(&self, a: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let [ga] = self.grads([a], res, grad)?;
+        Ok(ga)
+    }
+}
+
+impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp2 for Attached<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.take()
+    }
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let [ga, gb] = self.grads([a, b], res, grad)?;
+        Ok((ga, gb))
+    }
+}
+
+impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp3 for Attached<F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        self.take()
+    }
+    fn bwd(
+        &self,
+        a: &Tensor,
+        b: &Tensor,
+        c: &Tensor,
+        res: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [ga, gb, gc] = self.grads([a, b, c], res, grad)?;
+        Ok((ga, gb, gc))
+    }
+}

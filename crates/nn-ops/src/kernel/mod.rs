@@ -1,0 +1,136 @@
+//! What every fused CPU kernel of this crate shares: slices out of tensors, GEMM, fixed work splitting, and a way to put
+//! a hand-written backward pass into Candle's graph.
+//!
+//! Results never depend on the number of threads: work is split into pieces fixed by the sizes alone, and partial sums are
+//! added in the order of the pieces.
+
+mod attach;
+mod gemm;
+mod split;
+
+use std::ops::Deref;
+
+use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
+
+pub(crate) use attach::attach;
+pub(crate) use gemm::{Mat, Threads, gemm};
+pub(crate) use split::{column_sums, par_chunks, par_sum};
+
+/// How an operation is carried out for a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Plan {
+    /// The fused kernel of this crate (CPU, f32 or f64).
+    Fused,
+    /// The fused kernel in f32, with casts around it (CPU, bf16 or f16).
+    ThroughF32,
+    /// A composition of Candle operations whose gradients were checked (any device).
+    Composed,
+}
+
+/// The plan for `xs`, by device and type.
+pub(crate) fn plan(xs: &Tensor) -> Plan {
+    if !xs.device().is_cpu() {
+        return Plan::Composed;
+    }
+    match xs.dtype() {
+        DType::F32 | DType::F64 => Plan::Fused,
+        DType::BF16 | DType::F16 => Plan::ThroughF32,
+        _ => Plan::Composed,
+    }
+}
+
+/// `f32` or `f64`: the types the kernels are written for.
+pub(crate) trait Real: WithDType + Send + Sync + Default {
+    fn exp(self) -> Self;
+    fn sqrt(self) -> Self;
+    fn erf(self) -> Self;
+    fn of(v: f64) -> Self;
+    fn larger(self, other: Self) -> Self;
+    const NEG_INF: Self;
+}
+
+impl Real for f32 {
+    fn exp(self) -> Self {
+        f32::exp(self)
+    }
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
+    }
+    fn erf(self) -> Self {
+        libm::erff(self)
+    }
+    fn of(v: f64) -> Self {
+        v as f32
+    }
+    fn larger(self, other: Self) -> Self {
+        if other > self { other } else { self }
+    }
+    const NEG_INF: Self = f32::NEG_INFINITY;
+}
+
+impl Real for f64 {
+    fn exp(self) -> Self {
+        f64::exp(self)
+    }
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
+    }
+    fn erf(self) -> Self {
+        libm::erf(self)
+    }
+    fn of(v: f64) -> Self {
+        v
+    }
+    fn larger(self, other: Self) -> Self {
+        if other > self { other } else { self }
+    }
+    const NEG_INF: Self = f64::NEG_INFINITY;
+}
+
+/// Runs `$body` with `$T` bound to the Rust type of a float `DType`.
+macro_rules! dispatch {
+    ($dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            other => candle_core::bail!("fused kernels take f32 or f64, not {other:?}"),
+        }
+    };
+}
+pub(crate) use dispatch;
+
+/// Read access to the elements of a contiguous CPU tensor.
+pub(crate) struct Reading<G> {
+    guard: G,
+    start: usize,
+    end: usize,
+}
+
+impl<G: Deref<Target = Storage>> Reading<G> {
+    pub(crate) fn slice<T: Real>(&self) -> Result<&[T]> {
+        match &*self.guard {
+            Storage::Cpu(s) => Ok(&s.as_slice::<T>()?[self.start..self.end]),
+            _ => bail!("a CPU kernel was given a tensor on another device"),
+        }
+    }
+}
+
+/// Opens a contiguous tensor for reading. Callers make tensors contiguous first.
+pub(crate) fn read(t: &Tensor) -> Result<Reading<impl Deref<Target = Storage> + '_>> {
+    let (guard, layout) = t.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("a CPU kernel needs a contiguous tensor, got {layout:?}");
+    };
+    Ok(Reading { guard, start, end })
+}
+
+/// A tensor on the CPU from the elements a kernel computed.
+pub(crate) fn from_vec<T: Real>(v: Vec<T>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(v, shape.into(), &candle_core::Device::Cpu)
+}
