@@ -147,12 +147,12 @@ pub(crate) mod samples {
                 Rgb([90, (x % 80 + 90) as u8, (y / 2 + 80) as u8])
             }
         });
-        let disc = |cx: i64, r: i64| -> Vec<bool> {
+        let disc = |cx: i64, r: i64| -> Vec<u8> {
             let inside =
                 |i: u32| (i64::from(i % w) - cx).pow(2) + (i64::from(i / w) - 80).pow(2) < r * r;
-            (0..w * h).map(inside).collect()
+            (0..w * h).map(|i| u8::from(inside(i))).collect()
         };
-        let truth = if kind == "zero" { vec![false; (w * h) as usize] } else { disc(70, 40) };
+        let truth = if kind == "zero" { vec![0; (w * h) as usize] } else { disc(70, 40) };
         let predicted = disc(70 + i64::from(index) * 9, 38);
         let overlay = crate::viz::overlay::comparison(&image, &predicted, &truth).unwrap();
         let png = |image: &RgbImage| {

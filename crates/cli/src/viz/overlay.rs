@@ -1,7 +1,7 @@
 //! Masks over a picture at the picture's own size: a translucent fill with a solid outline for
 //! predictions (one colour an expression), and truth against prediction for the gallery.
 //!
-//! Masks are row-major, one `bool` a pixel, as long as the picture has pixels.
+//! Masks are row-major, one byte a pixel (0 outside, anything else inside), as long as the picture has pixels.
 
 use anyhow::{Result, ensure};
 use image::{Rgb, RgbImage};
@@ -11,7 +11,7 @@ use super::palette::{CORRECT, Colour, MISSED, WRONG};
 /// One mask with its colour.
 pub(crate) struct Layer<'a> {
     /// Row-major, `width * height` long.
-    pub(crate) mask: &'a [bool],
+    pub(crate) mask: &'a [u8],
     /// Fill and outline.
     pub(crate) colour: Colour,
 }
@@ -53,13 +53,13 @@ pub(crate) fn overlay(image: &RgbImage, layers: &[Layer<'_>], look: Look) -> Res
 ///
 /// # Errors
 /// If a mask does not fit the picture.
-pub(crate) fn comparison(image: &RgbImage, predicted: &[bool], truth: &[bool]) -> Result<RgbImage> {
+pub(crate) fn comparison(image: &RgbImage, predicted: &[u8], truth: &[u8]) -> Result<RgbImage> {
     check(image, predicted)?;
     check(image, truth)?;
     let mut out = image.clone();
     for ((pixel, &p), &t) in out.pixels_mut().zip(predicted).zip(truth) {
         let grey = grey(*pixel);
-        *pixel = match (p, t) {
+        *pixel = match (p != 0, t != 0) {
             (true, true) => blend(grey, CORRECT, 0.65),
             (false, true) => blend(grey, MISSED, 0.75),
             (true, false) => blend(grey, WRONG, 0.75),
@@ -70,7 +70,7 @@ pub(crate) fn comparison(image: &RgbImage, predicted: &[bool], truth: &[bool]) -
     Ok(out)
 }
 
-fn check(image: &RgbImage, mask: &[bool]) -> Result<()> {
+fn check(image: &RgbImage, mask: &[u8]) -> Result<()> {
     let (width, height) = image.dimensions();
     ensure!(
         mask.len() as u64 == u64::from(width) * u64::from(height),
@@ -80,21 +80,21 @@ fn check(image: &RgbImage, mask: &[bool]) -> Result<()> {
     Ok(())
 }
 
-fn fill(out: &mut RgbImage, mask: &[bool], colour: Colour, opacity: f32) {
-    for (pixel, _) in out.pixels_mut().zip(mask).filter(|(_, inside)| **inside) {
+fn fill(out: &mut RgbImage, mask: &[u8], colour: Colour, opacity: f32) {
+    for (pixel, _) in out.pixels_mut().zip(mask).filter(|(_, inside)| **inside != 0) {
         *pixel = blend(*pixel, colour, opacity);
     }
 }
 
 /// Paints the pixels of the mask that are within `thickness` steps of its outside. The border of the
 /// picture is no outside: a mask that covers everything has no outline.
-fn outline(out: &mut RgbImage, mask: &[bool], colour: Colour, thickness: u32) {
+fn outline(out: &mut RgbImage, mask: &[u8], colour: Colour, thickness: u32) {
     let width = out.width() as usize;
     let mut inner = mask.to_vec();
     for _ in 0..thickness {
         let ring = edge(&inner, width);
         for index in ring {
-            inner[index] = false;
+            inner[index] = 0;
             let (x, y) = (index % width, index / width);
             out.put_pixel(x as u32, y as u32, Rgb(colour));
         }
@@ -102,14 +102,14 @@ fn outline(out: &mut RgbImage, mask: &[bool], colour: Colour, thickness: u32) {
 }
 
 /// Indices of the mask's pixels that have a 4-neighbour outside it.
-fn edge(mask: &[bool], width: usize) -> Vec<usize> {
+fn edge(mask: &[u8], width: usize) -> Vec<usize> {
     let mut ring = Vec::new();
-    for (index, _) in mask.iter().enumerate().filter(|(_, inside)| **inside) {
+    for (index, _) in mask.iter().enumerate().filter(|(_, inside)| **inside != 0) {
         let x = index % width;
-        let left = x > 0 && !mask[index - 1];
-        let right = x + 1 < width && !mask[index + 1];
-        let above = index >= width && !mask[index - width];
-        let below = index + width < mask.len() && !mask[index + width];
+        let left = x > 0 && mask[index - 1] == 0;
+        let right = x + 1 < width && mask[index + 1] == 0;
+        let above = index >= width && mask[index - width] == 0;
+        let below = index + width < mask.len() && mask[index + width] == 0;
         if left || right || above || below {
             ring.push(index);
         }
@@ -143,9 +143,9 @@ mod tests {
 
     const RED: Colour = [255, 0, 0];
 
-    fn square(side: usize, from: usize, to: usize) -> Vec<bool> {
+    fn square(side: usize, from: usize, to: usize) -> Vec<u8> {
         (0..side * side)
-            .map(|i| (from..to).contains(&(i % side)) && (from..to).contains(&(i / side)))
+            .map(|i| u8::from((from..to).contains(&(i % side)) && (from..to).contains(&(i / side))))
             .collect()
     }
 
@@ -157,7 +157,7 @@ mod tests {
         let out = overlay(&image, &layers, Look { opacity: 0.5, outline: Some(1) }).unwrap();
         for (i, pixel) in out.pixels().enumerate() {
             let (x, y) = (i % 9, i / 9);
-            let expected = match (mask[i], [x, y].iter().any(|c| *c == 2 || *c == 6)) {
+            let expected = match (mask[i] != 0, [x, y].iter().any(|c| *c == 2 || *c == 6)) {
                 (false, _) => [100; 3],
                 (true, true) => RED,
                 (true, false) => [178, 50, 50],
@@ -180,7 +180,7 @@ mod tests {
     fn comparison_has_three_regions() {
         let image = RgbImage::from_pixel(4, 1, Rgb([200, 10, 10]));
         let out =
-            comparison(&image, &[true, false, true, false], &[true, true, false, false]).unwrap();
+            comparison(&image, &[1, 0, 1, 0], &[1, 1, 0, 0]).unwrap();
         let pixels: Vec<_> = out.pixels().map(|p| p.0).collect();
         assert_eq!(pixels[3][0], pixels[3][1], "background is grey");
         assert_eq!(pixels[1], [255; 3], "edge of the truth is outlined");
@@ -190,9 +190,9 @@ mod tests {
     #[test]
     fn sizes_are_checked_and_one_pixel_works() {
         let image = RgbImage::new(1, 1);
-        let error = comparison(&image, &[true], &[]).unwrap_err().to_string();
+        let error = comparison(&image, &[1], &[]).unwrap_err().to_string();
         assert!(error.contains("0 pixels") && error.contains("1x1"), "{error}");
-        let layers = [Layer { mask: &[true], colour: RED }];
+        let layers = [Layer { mask: &[1], colour: RED }];
         assert!(overlay(&image, &layers, Look::default()).is_ok());
     }
 }

@@ -1,0 +1,75 @@
+//! Cards of a report: chosen test samples, answered once more by the checkpoint, truth against prediction.
+
+use anyhow::{Context, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use dmmi_train::{Evaluation, Record};
+use image::{ExtendedColorType, RgbImage};
+use refzom_dataset::{Dataset, Orientation, load_rgb};
+
+use super::select::{Scored, choose};
+use crate::commands::predict::engine::Engine;
+use crate::commands::predict::output::png;
+use crate::report::data::{Card, Section};
+use crate::viz::overlay::comparison;
+
+/// Pictures a section.
+const COUNT: usize = 6;
+
+/// All sections.
+///
+/// # Errors
+/// If a picture of the test split cannot be read any more.
+pub(super) fn sections(
+    engine: &Engine,
+    dataset: &Dataset,
+    evaluation: &Evaluation,
+) -> Result<Vec<Section>> {
+    let scored: Vec<Scored> = evaluation.records.iter().map(scored).collect();
+    let section = |chosen: super::select::Chosen| {
+        let cards = chosen.samples.iter().map(|i| card(engine, dataset, &evaluation.records[*i]));
+        Ok(Section {
+            title: chosen.title.to_owned(),
+            note: chosen.note,
+            cards: cards.collect::<Result<_>>()?,
+        })
+    };
+    choose(&scored, COUNT).into_iter().map(section).collect()
+}
+
+fn scored(record: &Record) -> Scored {
+    let counts = record.original.unwrap_or(record.model);
+    Scored {
+        image: record.image.clone(),
+        iou: (record.kind != "zero").then(|| counts.iou()),
+        predicted: counts.predicted,
+    }
+}
+
+fn card(engine: &Engine, dataset: &Dataset, record: &Record) -> Result<Card> {
+    let sample = dataset.get(record.index).context("the test split changed during the run")?;
+    let picture = load_rgb(&sample.image_path, Orientation::Ignore)?;
+    let truth = dataset.mask(record.index)?;
+    let answer = engine.answer(&engine.prepare(&picture)?, &record.expression)?;
+    let predicted = &answer.found.mask;
+    let overlay = comparison(&picture, predicted.bits(), truth.bits())?;
+    let Scored { iou, predicted: pixels, .. } = scored(record);
+    let (width, height) = picture.dimensions();
+    let name = sample.image_path.file_name().map_or_else(String::new, |n| n.display().to_string());
+    Ok(Card {
+        sentence: record.expression.clone(),
+        kind: record.kind.clone(),
+        iou,
+        right: iou.map_or(pixels == 0, |iou| iou >= 0.5),
+        predicted_share: pixels as f64 / (f64::from(width) * f64::from(height)),
+        source: name,
+        size: (width, height),
+        picture: encoded(&picture)?,
+        overlay: encoded(&overlay)?,
+    })
+}
+
+fn encoded(image: &RgbImage) -> Result<String> {
+    let bytes = png(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)?;
+    Ok(STANDARD.encode(bytes))
+}

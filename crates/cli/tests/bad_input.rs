@@ -1,0 +1,84 @@
+//! Bad input ends with exit code 2 and one line that names the thing and the remedy.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn run(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_dmmi-cli")).args(args).output().unwrap()
+}
+
+/// Runs, and checks code 2 and that one line of standard error holds every word.
+#[track_caller]
+fn refused(args: &[&str], words: &[&str]) {
+    let output = run(args);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+    let line = text.lines().find(|line| line.starts_with("error:")).unwrap_or_else(|| panic!("{args:?}: {text}"));
+    for word in words {
+        assert!(line.contains(word), "{args:?}: no \"{word}\" in: {line}");
+    }
+    assert!(!text.contains("panicked") && !text.contains("backtrace"), "{text}");
+}
+
+fn file(root: &Path, name: &str, text: &str) -> String {
+    let path = root.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+const DATA: &str = "[data]\ntrain = { dir = \"nowhere\", split = \"train\" }\n";
+
+#[test]
+fn configurations() {
+    let root = tempfile::tempdir().unwrap();
+    let path = |name: &str, text: &str| file(root.path(), name, text);
+    refused(&["train", "--config", "nowhere.toml"], &["nowhere.toml", "No such file"]);
+    let broken = path("broken.toml", "seed = 1\nlr == 3\n");
+    refused(&["train", "--config", &broken], &["broken.toml", "line 2"]);
+    let unknown = path("unknown.toml", &format!("{DATA}[optimizer]\nlearning_rate = 0.1\n"));
+    refused(&["train", "--config", &unknown], &["unknown.toml", "optimizer", "learning_rate", "`lr`"]);
+    let missing = path("missing.toml", "seed = 1\n");
+    refused(&["train", "--config", &missing], &["data", "train"]);
+    let good = path("good.toml", DATA);
+    refused(&["train", "--config", &good, "--device", "cpu"], &["nowhere", "cannot read"]);
+    for (set, words) in [
+        ("optimizer.lr=0", ["optimizer.lr", "above 0"]),
+        ("optimizer.lr=fast", ["lr", "fast"]),
+        ("data.image_size=[0, 64]", ["data.image_size", "32"]),
+        ("data.image_size=[64, 1000000]", ["data.image_size", "4096"]),
+        ("schedule.batch_size=0", ["schedule.batch_size", "1"]),
+        ("data.vocab=no/vocab.txt", ["data.vocab", "no/vocab.txt"]),
+        ("model.preset=huge", ["model.preset", "quickstart"]),
+        ("model.text.num_heads=7", ["num_heads", "7"]),
+        ("optimizer", ["KEY=VALUE", "optimizer"]),
+    ] {
+        refused(&["train", "--config", &good, "--device", "cpu", "--set", set], &words);
+    }
+    refused(&["train", "--recipe", "nothing"], &["nothing", "quickstart"]);
+}
+
+#[test]
+fn checkpoints() {
+    let root = tempfile::tempdir().unwrap();
+    let dir = root.path().to_str().unwrap();
+    refused(&["eval", "--checkpoint", "nowhere", "--data", dir], &["nowhere", "does not exist"]);
+    refused(&["eval", "--checkpoint", dir, "--data", dir], &["no model.safetensors"]);
+    refused(&["info", "--checkpoint", dir], &["no model.safetensors"]);
+    file(root.path(), "model.safetensors", "not tensors");
+    refused(&["info", "--checkpoint", dir], &["config.json"]);
+    file(root.path(), "config.json", "{}");
+    refused(&["info", "--checkpoint", dir], &["config.json", "does not describe"]);
+}
+
+#[test]
+fn help_is_there_for_every_command() {
+    for command in ["train", "eval", "predict", "synth", "quickstart", "info"] {
+        let output = run(&[command, "--help"]);
+        assert!(output.status.success(), "{command}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: dmmi-cli"), "{command}");
+    }
+    assert_eq!(run(&[]).status.code(), Some(2));
+    assert_eq!(run(&["fly"]).status.code(), Some(2));
+}
