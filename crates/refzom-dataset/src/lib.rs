@@ -12,7 +12,6 @@ pub mod refer;
 pub mod sampler;
 pub mod synthetic;
 pub mod text;
-mod text_interim;
 
 pub use self::image::{
     ImageTransform, Orientation, RgbImage, decode_rgb, load_rgb, resize_bilinear,
@@ -32,4 +31,7 @@ pub use refer::{
 };
 pub use sampler::{Order, Sampler};
 pub use synthetic::{SyntheticConfig, SyntheticRefZom, SyntheticSummary};
-pub use text_interim::{Encoded, ExpressionTokenizer, PhraseEraser};
+pub use text::{
+    BERT_BASE_UNCASED_VOCAB, Cut, Encoded, EraseMode, ExpressionTokenizer, MAX_EXPRESSION_BYTES,
+    NounTagger, PerceptronTagger, PhraseEraser, Replacement, TaggedWord, split_words,
+};

@@ -17,12 +17,22 @@ pub(super) fn check_png(bytes: &[u8]) -> Result<(), &'static str> {
     }
 }
 
+/// What a JPEG file consists of.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct JpegLayout {
+    /// Junk between segments, which strict decoders refuse and cameras write.
+    pub(super) junk: Vec<std::ops::Range<usize>>,
+    /// Place of the end-of-image marker.
+    pub(super) end: usize,
+    /// Whether the picture comes in one pass from top to bottom.
+    pub(super) sequential: bool,
+}
+
 /// Walks the segments and scans of a JPEG up to the end-of-image marker.
-/// Returns where junk lies between segments, which strict decoders refuse and cameras write.
-pub(super) fn check_jpeg(bytes: &[u8]) -> Result<Vec<std::ops::Range<usize>>, &'static str> {
+pub(super) fn check_jpeg(bytes: &[u8]) -> Result<JpegLayout, &'static str> {
     const CUT: &str = "the file is cut short";
-    let mut junk = Vec::new();
-    let (mut at, mut scans) = (2, 0);
+    let mut layout = JpegLayout::default();
+    let (mut at, mut scans, mut baseline) = (2, 0, false);
     loop {
         let start = at;
         // A marker is 0xff followed by neither 0x00 nor another 0xff.
@@ -39,11 +49,15 @@ pub(super) fn check_jpeg(bytes: &[u8]) -> Result<Vec<std::ops::Range<usize>>, &'
             }
         };
         if scans == 0 && at - 2 > start {
-            junk.push(start..at - 2);
+            layout.junk.push(start..at - 2);
         }
         match marker {
             0xd9 if scans == 0 => return Err("the file holds no picture"),
-            0xd9 => return Ok(junk),
+            0xd9 => {
+                layout.end = at - 2;
+                layout.sequential = baseline && scans == 1;
+                return Ok(layout);
+            }
             0x01 | 0xd0..=0xd8 => {}
             _ => {
                 let head = bytes.get(at..at + 2).ok_or(CUT)?;
@@ -53,6 +67,7 @@ pub(super) fn check_jpeg(bytes: &[u8]) -> Result<Vec<std::ops::Range<usize>>, &'
                 }
                 // Coded data follow; the search for the next marker steps over their 0xff00.
                 scans += usize::from(marker == 0xda);
+                baseline |= marker == 0xc0 || marker == 0xc1;
             }
         }
     }
@@ -66,11 +81,12 @@ mod tests {
     #[test]
     fn ends_are_found_behind_stuffed_bytes_and_restarts() {
         let jpeg = b"\xff\xd8\xff\xe0\x00\x04\xff\xd9\xff\xda\x00\x02a\xff\x00\xff\xd0b\xff\xd9";
-        assert!(check_jpeg(jpeg).unwrap().is_empty());
+        let layout = check_jpeg(jpeg).unwrap();
+        assert_eq!((layout.end, layout.junk.len()), (jpeg.len() - 2, 0));
         for end in 2..jpeg.len() {
             assert!(check_jpeg(&jpeg[..end]).is_err(), "cut at {end}");
         }
         let junk = b"\xff\xd8\xff\xe0\x00\x02abcd\xff\xda\x00\x02a\xff\xd9";
-        assert_eq!(check_jpeg(junk).unwrap(), vec![6..10]);
+        assert_eq!(check_jpeg(junk).unwrap().junk, vec![6..10]);
     }
 }

@@ -4,7 +4,6 @@
 //! Two differences, both on purpose: 16-bit *gray* keeps its upper 8 bits too (Pillow clips it to white),
 //! and damaged coded data inside a complete JPEG are an error (Pillow paints over them).
 
-use std::borrow::Cow;
 use std::io::Cursor;
 use std::path::Path;
 
@@ -103,15 +102,26 @@ fn to_rgb(decoded: DynamicImage) -> RgbImage {
 }
 
 fn decode_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImage, String> {
-    let junk = check_jpeg(bytes)?;
-    let bytes = if junk.is_empty() { Cow::Borrowed(bytes) } else { without(bytes, &junk).into() };
+    let layout = check_jpeg(bytes)?;
+    let mut cleaned;
+    let mut bytes = bytes;
+    if layout.sequential {
+        // An end marker that comes too early ends the decoder in peace. In its stead stand one-bits, which are no
+        // code of JPEG: a whole picture never reads them, a part of one does.
+        cleaned = without(&bytes[..layout.end], &layout.junk);
+        cleaned.extend([0xff, 0x00].repeat(32));
+        bytes = &cleaned;
+    } else if !layout.junk.is_empty() {
+        cleaned = without(bytes, &layout.junk);
+        bytes = &cleaned;
+    }
     let damaged = |e: zune_jpeg::errors::DecodeErrors| format!("damaged jpeg: {e:?}");
     // Own limits come first; the decoder's are of 16,384 pixels a side.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
         .set_max_width(usize::from(u16::MAX))
         .set_max_height(usize::from(u16::MAX));
-    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(&*bytes), options);
+    let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(damaged)?;
     let (width, height) = decoder.dimensions().ok_or("damaged jpeg: no dimensions")?;
     let (width, height) = (width as u32, height as u32);
