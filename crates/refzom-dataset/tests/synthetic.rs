@@ -453,3 +453,24 @@ fn every_word_is_in_the_vocabulary() {
         }
     }
 }
+
+#[test]
+fn scenes_that_cannot_be_drawn_are_an_error_and_leave_nothing() {
+    let parent = tempfile::tempdir().unwrap();
+    let crowded = SyntheticConfig {
+        min_objects: 10,
+        max_objects: 10,
+        small_radius: [0.2, 0.2],
+        large_radius: [0.3, 0.3],
+        min_visible: 1.0,
+        overlap: 0.0,
+        ..config()
+    };
+    let message = SyntheticRefZom::new(crowded)
+        .unwrap()
+        .write_to(parent.path().join("x"))
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("max_objects"), "{message}");
+    assert_eq!(std::fs::read_dir(parent.path()).unwrap().count(), 0);
+}

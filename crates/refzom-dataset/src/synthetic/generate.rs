@@ -76,7 +76,7 @@ pub(super) fn generate(
     Err(DataError::Config {
         field: "sentences_per_scene",
         message: format!(
-            "found no scene for {} sentences in {ATTEMPTS} attempts; ask for fewer, or raise max_objects or the picture size",
+            "found no scene for {} sentences in {ATTEMPTS} attempts; ask for fewer, lower min_objects, or raise max_objects or the picture size",
             kinds.len()
         ),
     })

@@ -45,7 +45,10 @@ impl Light {
 
     fn color(&self, base: [u8; 3], (u, v): (f64, f64), grain: f64) -> [f64; 3] {
         let shade = 1.0 + self.slope.0 * u + self.slope.1 * v;
-        std::array::from_fn(|c| (f64::from(base[c]) + self.tint[c]) * shade + 5.0 * grain)
+        // a tint would show on black and white
+        let colored = base.iter().max().zip(base.iter().min()).is_some_and(|(hi, lo)| hi - lo > 40);
+        let tint = if colored { 1.0 } else { 0.4 };
+        std::array::from_fn(|c| (f64::from(base[c]) + tint * self.tint[c]) * shade + 5.0 * grain)
     }
 }
 

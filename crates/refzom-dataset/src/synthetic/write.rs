@@ -460,7 +460,8 @@ fn write_json(path: &Path, value: &impl Serialize, pretty: bool) -> Result<(), D
 
 fn readme(cfg: &SyntheticConfig, summary: &SyntheticSummary) -> String {
     let mut rows = String::new();
-    for (split, c) in &summary.sentences {
+    for split in ["train", "val", "test"] {
+        let Some(c) = summary.sentences.get(split) else { continue };
         let scenes = summary.scenes.get(split).copied().unwrap_or(0);
         rows += &format!(
             "| {split} | {scenes} | {} | {} | {} | {} |\n",
