@@ -171,3 +171,96 @@ impl AdamW {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::values;
+
+    fn params() -> Result<Vec<(String, Var)>> {
+        let var = |seed| Var::from_tensor(&values(&[3, 4], seed)?.to_dtype(DType::F32)?);
+        Ok(vec![("a".into(), var(1)?), ("b.c".into(), var(2)?), ("idle".into(), var(3)?)])
+    }
+
+    fn optimiser(params: &[(String, Var)]) -> Result<AdamW> {
+        let group = ParamGroup {
+            name: "all".into(),
+            params: params.to_vec(),
+            weight_decay: 0.1,
+            lr_scale: 0.5,
+        };
+        AdamW::new(vec![group], AdamWConfig::default())
+    }
+
+    fn gradients(step: u32) -> Result<Gradients> {
+        let g = |seed| values(&[3, 4], seed + 10 * step)?.to_dtype(DType::F32);
+        Ok(Gradients::from_map(BTreeMap::from([("a".into(), g(5)?), ("b.c".into(), g(6)?)])))
+    }
+
+    fn bits(params: &[(String, Var)]) -> Result<Vec<u32>> {
+        let all = params.iter().map(|(_, v)| v.flatten_all()?.to_vec1::<f32>());
+        Ok(all.collect::<Result<Vec<_>>>()?.concat().into_iter().map(f32::to_bits).collect())
+    }
+
+    #[test]
+    fn a_run_continued_from_saved_state_is_the_same_run() -> Result<()> {
+        let straight = params()?;
+        let mut adamw = optimiser(&straight)?;
+        for step in 1..=5 {
+            adamw.step(&gradients(step)?, 0.01)?;
+        }
+        let broken = params()?;
+        let mut first = optimiser(&broken)?;
+        for step in 1..=3 {
+            first.step(&gradients(step)?, 0.01)?;
+        }
+        // Through bytes, as a checkpoint does.
+        let file = tempfile::NamedTempFile::new().map_err(candle_core::Error::wrap)?;
+        let state: std::collections::HashMap<String, Tensor> = first.state()?.into_iter().collect();
+        candle_core::safetensors::save(&state, file.path())?;
+        let read = candle_core::safetensors::load(file.path(), &candle_core::Device::Cpu)?;
+        let resumed = broken
+            .iter()
+            .map(|(n, v)| Ok((n.clone(), Var::from_tensor(&v.as_detached_tensor().copy()?)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let mut second = optimiser(&resumed)?;
+        second.load_state(&read.into_iter().collect())?;
+        for step in 4..=5 {
+            second.step(&gradients(step)?, 0.01)?;
+        }
+        assert_eq!(bits(&straight)?, bits(&resumed)?);
+        assert_eq!(second.state()?["a.step"].to_scalar::<f64>()?, 5.0);
+        assert_eq!(bits(&params()?[2..])?, bits(&resumed[2..])?, "no gradient, not even decayed");
+        Ok(())
+    }
+
+    #[test]
+    fn state_that_does_not_fit_changes_nothing() -> Result<()> {
+        let params = params()?;
+        let mut adamw = optimiser(&params)?;
+        adamw.step(&gradients(1)?, 0.01)?;
+        let good = adamw.state()?;
+        let mut lacking = good.clone();
+        lacking.remove("a.exp_avg_sq");
+        let mut foreign = good.clone();
+        foreign.insert("z.exp_avg".into(), values(&[1], 1)?);
+        let mut other = good.clone();
+        other.insert("a.exp_avg".into(), values(&[4, 3], 1)?);
+        for (state, word) in [(lacking, "lacks"), (foreign, "z.exp_avg"), (other, "[4, 3]")] {
+            let error = adamw.load_state(&state).map_err(|e| e.to_string());
+            assert!(error.is_err_and(|e| e.contains(word)));
+            assert_eq!(adamw.state()?["a.step"].to_scalar::<f64>()?, 1.0);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn groups_must_not_overlap_and_gradients_must_fit() -> Result<()> {
+        let params = params()?;
+        let twice = [params.clone(), params[..1].to_vec()].concat();
+        assert!(optimiser(&twice).is_err_and(|e| e.to_string().contains("two optimiser groups")));
+        let wrong = Gradients::from_map(BTreeMap::from([("a".into(), values(&[4, 3], 1)?)]));
+        assert!(optimiser(&params)?.step(&wrong, 0.1).is_err());
+        Ok(())
+    }
+}

@@ -44,7 +44,8 @@ impl Update {
 
     /// From Candle operations: oracle of the kernels, and the path of other devices.
     fn composed(&self, p: &Var, first: &Var, second: &Var, grad: &Tensor) -> Result<()> {
-        let m = ((first.as_detached_tensor() * self.beta1)? + (grad * (1.0 - self.beta1))?)?;
+        let m = first.as_detached_tensor();
+        let m = (&m + ((grad - &m)? * (1.0 - self.beta1))?)?;
         let v =
             ((second.as_detached_tensor() * self.beta2)? + (grad.sqr()? * (1.0 - self.beta2))?)?;
         let denominator = ((v.sqrt()? / self.root_correction)? + self.eps)?;
@@ -58,7 +59,7 @@ impl Update {
 
 const BLOCK: usize = 1 << 14;
 
-/// `m = beta m + (1 - beta) g`, or with `g²`.
+/// `m += (1 - beta) (g - m)`, or `m = beta m + (1 - beta) g²`.
 struct Blend {
     beta: f64,
     square: bool,
@@ -73,12 +74,13 @@ impl InplaceOp2 for Blend {
         dispatch!(m.dtype(), T => {
             let (m, g) = (&mut slice_mut::<T>(m)?[mr], &g.as_slice::<T>()?[gr]);
             let (b, r) = (<T as Real>::of(self.beta), <T as Real>::of(1.0 - self.beta));
-            let square = self.square;
-            m.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK)).for_each(|(m, g)| {
-                for (m, g) in m.iter_mut().zip(g) {
-                    *m = *m * b + if square { *g * *g * r } else { *g * r };
-                }
-            });
+            let zipped = m.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK));
+            // PyTorch's order of operations: lerp for the first moment, addcmul for the second.
+            if self.square {
+                zipped.for_each(|(m, g)| m.iter_mut().zip(g).for_each(|(m, g)| *m = *m * b + r * *g * *g));
+            } else {
+                zipped.for_each(|(m, g)| m.iter_mut().zip(g).for_each(|(m, g)| *m += r * (*g - *m)));
+            }
             Ok(())
         })
     }
@@ -132,5 +134,47 @@ fn slice_mut<T: Real>(s: &mut CpuStorage) -> Result<&mut [T]> {
     match found {
         Some(v) => Ok(v),
         None => bail!("the optimiser's kernels take f32 or f64"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::values;
+
+    #[test]
+    fn kernel_and_composition_agree_on_any_number_of_threads() -> Result<()> {
+        for (dtype, tolerance) in [(DType::F64, 1e-14), (DType::F32, 3e-6)] {
+            // Larger than a block, so that several threads take part.
+            let start = values(&[130, 301], 1)?.to_dtype(dtype)?;
+            let grads: Vec<Tensor> =
+                (2..7).map(|s| values(&[130, 301], s)?.to_dtype(dtype)).collect::<Result<_>>()?;
+            let run = |fused: bool| -> Result<Vec<Vec<f64>>> {
+                let p = Var::from_tensor(&start.copy()?)?;
+                let (m, v) = (
+                    Var::from_tensor(&start.zeros_like()?)?,
+                    Var::from_tensor(&start.zeros_like()?)?,
+                );
+                for (i, g) in grads.iter().enumerate() {
+                    let update = Update::new(&AdamWConfig::default(), 0.01, 0.1, i as u64 + 1);
+                    match fused {
+                        true => update.apply(&p, &m, &v, g)?,
+                        false => update.composed(&p, &m, &v, g)?,
+                    }
+                }
+                let flat = |t: &Var| t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
+                Ok(vec![flat(&p)?, flat(&m)?, flat(&v)?])
+            };
+            let (a, b) = (run(true)?, run(false)?);
+            for (a, b) in a.iter().flatten().zip(b.iter().flatten()) {
+                assert!((a - b).abs() < tolerance, "{a} {b} {dtype:?}");
+            }
+            for n in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(n).build();
+                let pool = pool.map_err(candle_core::Error::wrap)?;
+                assert!(pool.install(|| run(true))? == a);
+            }
+        }
+        Ok(())
     }
 }
