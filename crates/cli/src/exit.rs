@@ -67,7 +67,7 @@ pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
 fn is_bad_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<BadInput>()
-            || cause.is::<refzom_dataset::Error>()
+            || cause.downcast_ref::<refzom_dataset::DataError>().is_some()
             || cause.downcast_ref::<dmmi_train::Error>().is_some_and(dmmi_train::Error::is_bad_input)
     })
 }

@@ -1,1 +1,229 @@
 //! Progress on the terminal: bars with loss terms, images a second and the time that is left.
+//!
+//! Everything goes to standard error, so that results on standard output can be piped. Without a terminal there are no bars,
+//! only a line an epoch.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use dmmi_train::{EpochRecord, Evaluation, Observer, Result, Start, StepRecord};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Shows a training run on standard error.
+pub(crate) struct Console {
+    bar: ProgressBar,
+    evaluation: ProgressBar,
+    quiet: bool,
+    start: Option<Start>,
+    rate: Rate,
+}
+
+impl Console {
+    /// `quiet`: no bars, one line an epoch.
+    pub(crate) fn new(quiet: bool) -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            evaluation: ProgressBar::hidden(),
+            quiet,
+            start: None,
+            rate: Rate::default(),
+        }
+    }
+
+    fn print(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+}
+
+impl Drop for Console {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+        self.evaluation.finish_and_clear();
+    }
+}
+
+impl Observer for Console {
+    fn started(&mut self, start: &Start) -> Result<()> {
+        let val = start.val_samples.map_or_else(String::new, |n| format!(", {n} for validation"));
+        self.print(&format!(
+            "{} expressions for training{val}; {} of {} parameters trained; {} steps an epoch, {} epochs",
+            start.train_samples,
+            count(start.trained),
+            count(start.parameters),
+            start.steps_per_epoch,
+            start.epochs
+        ));
+        if !self.quiet {
+            self.bar = bar(start.total_steps as u64);
+            self.bar.set_position(start.step as u64);
+        }
+        self.start = Some(start.clone());
+        Ok(())
+    }
+
+    fn step(&mut self, record: &StepRecord) -> Result<()> {
+        self.rate.add(record.samples, record.seconds);
+        let Some(start) = &self.start else { return Ok(()) };
+        let s = &record.stats;
+        self.bar.set_prefix(format!("epoch {}/{}", record.epoch, start.epochs));
+        self.bar.set_message(format!(
+            "loss {:.3} (seg {:.3}, sim {:.3}, con {:.3})  {:.1} img/s  {} left",
+            s.total,
+            s.segmentation,
+            s.similarity,
+            s.contrastive,
+            self.rate.samples_per_second(),
+            duration(self.rate.seconds_per_step() * start.total_steps.saturating_sub(record.step) as f64),
+        ));
+        self.bar.set_position(record.step as u64);
+        Ok(())
+    }
+
+    fn evaluating(&mut self, done: usize, total: usize) -> Result<()> {
+        if !self.quiet {
+            if done == 0 || self.evaluation.length() != Some(total as u64) {
+                self.evaluation = bar(total as u64);
+                self.evaluation.set_prefix("validation");
+            }
+            self.evaluation.set_position(done as u64);
+        }
+        Ok(())
+    }
+
+    fn evaluated(&mut self, _evaluation: &Evaluation) -> Result<()> {
+        self.evaluation.finish_and_clear();
+        self.evaluation = ProgressBar::hidden();
+        Ok(())
+    }
+
+    fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
+        let epochs = self.start.as_ref().map_or(0, |start| start.epochs);
+        let mut line = format!(
+            "epoch {:>3}/{epochs}  loss {:.4} (seg {:.4}, sim {:.3}, con {:.3})  {:.1} img/s",
+            record.epoch,
+            record.total,
+            record.segmentation,
+            record.similarity,
+            record.contrastive,
+            record.samples_per_second
+        );
+        if let Some(val) = &record.val {
+            line += &format!(
+                "  val oIoU {} mIoU {} Acc {}",
+                percent(val.overall_iou),
+                percent(val.mean_iou),
+                percent(val.zero_accuracy)
+            );
+            if record.best.is_some_and(|best| best.epoch == record.epoch) {
+                line += "  best";
+            }
+        }
+        self.print(&line);
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, _path: &Path) -> Result<()> {
+        Ok(())
+    }
+
+    fn note(&mut self, text: &str) -> Result<()> {
+        self.print(text);
+        Ok(())
+    }
+}
+
+/// A bar for work without loss terms: `prefix ---- 12/40 00:03`.
+pub(crate) fn bar(length: u64) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(8));
+    let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {elapsed_precise}  {wide_msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    bar
+}
+
+/// Recent speed: exponentially forgetting, so that a slow start or an evaluation does not mislead for long.
+#[derive(Debug, Default)]
+struct Rate {
+    seconds: f64,
+    steps: f64,
+    samples: f64,
+}
+
+impl Rate {
+    fn add(&mut self, samples: usize, seconds: f64) {
+        const KEEP: f64 = 0.95;
+        self.seconds = self.seconds * KEEP + seconds;
+        self.steps = self.steps * KEEP + 1.0;
+        self.samples = self.samples * KEEP + samples as f64;
+    }
+
+    fn samples_per_second(&self) -> f64 {
+        self.samples / self.seconds.max(1e-9)
+    }
+
+    fn seconds_per_step(&self) -> f64 {
+        self.seconds / self.steps.max(1.0)
+    }
+}
+
+/// `0.6877` as `68.77`, nothing as `-`: the unit of the papers' tables.
+pub(crate) fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| format!("{:.2}", 100.0 * value))
+}
+
+/// `1234567` as `1.23 M`.
+pub(crate) fn count(n: usize) -> String {
+    let n = n as f64;
+    if n >= 1e9 {
+        format!("{:.2} G", n / 1e9)
+    } else if n >= 1e6 {
+        format!("{:.2} M", n / 1e6)
+    } else if n >= 1e3 {
+        format!("{:.1} k", n / 1e3)
+    } else {
+        format!("{n}")
+    }
+}
+
+/// `3 h 05 min`, `4 min 10 s`, `7 s`.
+pub(crate) fn duration(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds).map_or(0, |d| d.as_secs());
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, s) => format!("{s} s"),
+        (0, m, s) => format!("{m} min {s:02} s"),
+        (h, m, _) => format!("{h} h {m:02} min"),
+    }
+}
+
+/// Seconds since `clock`, written as [`duration`].
+pub(crate) fn since(clock: Instant) -> String {
+    duration(clock.elapsed().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(percent(Some(0.687_74)), "68.77");
+        assert_eq!(percent(None), "-");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1.23 M");
+        assert_eq!(duration(7.9), "7 s");
+        assert_eq!(duration(250.0), "4 min 10 s");
+        assert_eq!(duration(11_100.0), "3 h 05 min");
+        assert_eq!(duration(f64::INFINITY), "0 s");
+    }
+
+    #[test]
+    fn speed_follows_the_recent_past() {
+        let mut rate = Rate::default();
+        for _ in 0..200 {
+            rate.add(8, 1.0);
+        }
+        for _ in 0..200 {
+            rate.add(8, 2.0);
+        }
+        assert!((rate.samples_per_second() - 4.0).abs() < 0.01);
+    }
+}

@@ -1,1 +1,37 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod checkpoint;
+mod config;
+mod data;
+mod error;
+mod evaluate;
+mod groups;
+mod log;
+mod network;
+mod observe;
+mod overrides;
+pub mod recipes;
+mod run;
+mod schedule;
+mod step;
+
+pub use checkpoint::{
+    Best, EpochSums, Fingerprint, LoadedModel, ModelFile, RunDir, RunState, find_checkpoint, load_model,
+    read_model_file, save_model,
+};
+pub use config::{
+    CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, OptimizerConfig, 
+    ScheduleConfig, Score, StopConfig, TextLayers, TrainConfig,
+};
+pub use data::{RunData, Split, load_vocabulary};
+pub use error::{Error, Result};
+pub use evaluate::{Evaluation, Record, Summary, Tables, evaluate};
+pub use groups::{param_groups, provably_without_gradient};
+pub use log::RunLog;
+pub use network::{Inventory, Network, PartSize};
+pub use observe::{EpochRecord, Observer, Observers, Start, StepRecord};
+pub use overrides::{apply_set, first_difference, merge, parse_set};
+pub use run::{Ended, Outcome, RunOptions, train};
+pub use schedule::PolyDecay;
+pub use step::{StepSettings, StepStats, tensors, train_step};

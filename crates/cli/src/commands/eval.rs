@@ -1,29 +1,46 @@
 //! `dmmi-cli eval`: a checkpoint and a split to the RIS and the GRES table.
 
+#![allow(clippy::print_stdout)] // results go to standard output
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
+use dmmi_train::{Evaluation, Split, Tables, evaluate, load_model};
+use refzom_dataset::DatasetConfig;
+use serde::Serialize;
 
-use crate::device::DeviceChoice;
+use crate::device::{DeviceChoice, name};
+use crate::exit::bad_input;
+use crate::progress::{bar, duration, percent};
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  dmmi-cli eval --checkpoint runs/quickstart/best --data data/synthetic --split test --out eval.json")]
+#[command(after_help = "Examples:
+  dmmi-cli eval --checkpoint runs/quickstart --data data/synthetic --split test
+  dmmi-cli eval --checkpoint runs/coco33 --data data/coco33 --split train --out eval.json
+
+Scores are percentages. At model size the truth is resized to the network's input (nearest), as the
+released code does; at original size the logits are resized to the picture (bilinear).
+A sample counts as answered when any pixel is marked.")]
 pub(crate) struct EvalArgs {
-    /// A checkpoint directory (model.safetensors and config.json), or a run directory (its best checkpoint)
+    /// A checkpoint directory, or a run directory (its best checkpoint, else its newest)
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint: PathBuf,
-    /// A dataset directory: a refs pickle, instances.json and an image folder
+    /// A dataset directory: a refs file, instances.json and an image folder
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Which split to score
     #[arg(long, value_name = "NAME", default_value = "test")]
     pub(crate) split: String,
+    /// The refs file, if the directory holds several
+    #[arg(long, value_name = "FILE")]
+    pub(crate) refs: Option<PathBuf>,
     /// Expressions a batch
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub(crate) batch_size: usize,
-    /// Write everything, including one record an expression, as JSON
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub(crate) batch_size: u32,
+    /// Write everything as JSON, with one record an expression, and the Markdown row beside it as .md
     #[arg(long, short, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
     /// Where to compute: cpu, cuda, cuda:N or auto
@@ -31,7 +48,100 @@ pub(crate) struct EvalArgs {
     pub(crate) device: DeviceChoice,
 }
 
+/// What `--out` holds.
+#[derive(Serialize)]
+struct Written<'a> {
+    checkpoint: String,
+    step: usize,
+    data: String,
+    left_out: BTreeMap<&'static str, usize>,
+    device: String,
+    markdown: &'a str,
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+}
+
 /// Runs `eval`.
-pub(crate) fn run(_args: EvalArgs) -> anyhow::Result<()> {
-    anyhow::bail!("eval is not written yet")
+pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
+    let device = args.device.open()?;
+    let loaded = load_model(&args.checkpoint, &device)?;
+    let cfg = DatasetConfig { refs: args.refs.clone(), ..DatasetConfig::new(&args.data, &args.split) };
+    let split = Split::for_model(&cfg, &loaded.file, args.batch_size as usize)?;
+    println!("checkpoint  {} ({} steps, {} epochs)", loaded.path.display(), loaded.file.step, loaded.file.epoch);
+    println!("data        {}, split {}: {}", args.data.display(), args.split, split.dataset().summary());
+    let left_out = refzom_dataset::count_reasons(split.rejected());
+    for (reason, n) in &left_out {
+        println!("left out    {n}: {reason}");
+    }
+    let progress = bar(split.len() as u64);
+    progress.set_prefix("scoring");
+    let evaluation = evaluate(&loaded.model, &device, &split, true, &mut |done, _| {
+        progress.set_position(done as u64);
+        Ok(())
+    })?;
+    progress.finish_and_clear();
+    let [h, w] = evaluation.model_size;
+    println!("{}", tables(&format!("at model size, {h} x {w}"), &evaluation.at_model_size));
+    if let Some(original) = &evaluation.at_original_size {
+        println!("{}", tables("at original size", original));
+    }
+    let data = format!("{}, {}", args.data.display(), args.split);
+    let markdown = markdown(&loaded.path.display().to_string(), &data, &evaluation);
+    println!("{markdown}");
+    println!("{} expressions in {} on {}", evaluation.records.len(), duration(evaluation.seconds), name(&device));
+    if let Some(out) = &args.out {
+        let written = Written {
+            checkpoint: loaded.path.display().to_string(),
+            step: loaded.file.step,
+            data,
+            left_out,
+            device: name(&device),
+            markdown: &markdown,
+            evaluation: &evaluation,
+        };
+        let refuse = |error: std::io::Error| bad_input!("cannot write {}: {error}", out.display());
+        std::fs::write(out, serde_json::to_vec_pretty(&written)?).map_err(refuse)?;
+        let beside = out.with_extension("md");
+        std::fs::write(&beside, format!("{markdown}\n"))
+            .map_err(|error| bad_input!("cannot write {}: {error}", beside.display()))?;
+        println!("written     {} and {}", out.display(), beside.display());
+    }
+    Ok(())
+}
+
+/// Both protocols, a row a group of samples.
+fn tables(title: &str, groups: &BTreeMap<String, Tables>) -> String {
+    let mut text = String::new();
+    for (protocol, scores) in PROTOCOLS {
+        let _ = write!(text, "\n{:<28}{:>7}", format!("{protocol} {title}"), "n");
+        for (name, _) in groups.values().next().map(scores).unwrap_or_default() {
+            let _ = write!(text, "{name:>8}");
+        }
+        for group in ["all", "zero", "one", "many"] {
+            let Some(tables) = groups.get(group) else { continue };
+            let _ = write!(text, "\n  {group:<26}{:>7}", tables.samples);
+            for (_, score) in scores(tables) {
+                let _ = write!(text, "{:>8}", percent(score));
+            }
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_owned()
+}
+
+type Scores = fn(&Tables) -> Vec<(&'static str, Option<f64>)>;
+const PROTOCOLS: [(&str, Scores); 2] = [("RIS", Tables::ris_scores), ("GRES", Tables::gres_scores)];
+
+/// A table of one row with the columns of the papers, at model size over all samples.
+fn markdown(checkpoint: &str, data: &str, evaluation: &Evaluation) -> String {
+    let Some(all) = evaluation.at_model_size.get("all") else { return String::new() };
+    let scores: Vec<_> = all.ris_scores().into_iter().chain(all.gres_scores()).collect();
+    let names: Vec<&str> = scores.iter().map(|(name, _)| *name).collect();
+    let values: Vec<String> = scores.iter().map(|(_, score)| percent(*score)).collect();
+    format!(
+        "| checkpoint | data, split | {} |\n|---|---|{}\n| {checkpoint} | {data} | {} |",
+        names.join(" | "),
+        "---|".repeat(names.len()),
+        values.join(" | ")
+    )
 }

@@ -1,10 +1,18 @@
 //! `dmmi-cli train`: a configuration to a trained checkpoint, resumable at any moment.
 
-use std::path::PathBuf;
+#![allow(clippy::print_stdout)] // results go to standard output
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use clap::Args;
+use dmmi_train::{Ended, Observers, Outcome, RunLog, RunOptions, TrainConfig, recipes};
 
 use crate::device::DeviceChoice;
+use crate::exit::{INTERRUPTED, Interrupted, bad_input};
+use crate::progress::{Console, percent, since};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
@@ -43,6 +51,67 @@ pub(crate) struct TrainArgs {
 }
 
 /// Runs `train`.
-pub(crate) fn run(_args: TrainArgs) -> anyhow::Result<()> {
-    anyhow::bail!("train is not written yet")
+pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
+    let mut config = match (&args.config, &args.recipe) {
+        (Some(path), _) => TrainConfig::from_file(path, &args.set)?,
+        (None, Some(name)) => {
+            let text = recipes::get(name).ok_or_else(|| {
+                let known = recipes::NAMES.join(", ");
+                bad_input!("--recipe {name} is not known; use one of {known}")
+            })?;
+            TrainConfig::from_toml(text, &format!("recipe {name}"), &args.set)?
+        }
+        (None, None) => return Err(bad_input!("give --config FILE or --recipe NAME")),
+    };
+    if let Some(out) = &args.out {
+        config.out.clone_from(out);
+    }
+    if args.dump {
+        println!("{}", config.to_toml()?.trim_end());
+        return Ok(());
+    }
+    let options =
+        RunOptions { device: args.device.open()?, resume: args.resume, stop: stop_on_ctrl_c()? };
+    let mut console = Console::new(args.quiet);
+    let mut log = RunLog::new(&config.out);
+    let clock = Instant::now();
+    let out = config.out.clone();
+    let mut observers = Observers(vec![&mut log, &mut console]);
+    let outcome = dmmi_train::train(config, &options, &mut observers)?;
+    drop(console);
+    finish(&outcome, &out, &since(clock))
+}
+
+/// Sets a flag on the first Ctrl-C (or termination request); the second ends the process at once.
+pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let flag = stop.clone();
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        eprintln!("\nstopping after this step; once more to stop at once (work since the last checkpoint is lost then)");
+    })?;
+    Ok(stop)
+}
+
+/// Says how the run ended and what to do next.
+fn finish(outcome: &Outcome, out: &Path, took: &str) -> anyhow::Result<()> {
+    let at = format!("{} steps, {} epochs", outcome.step, outcome.epoch);
+    match outcome.ended {
+        Ended::Interrupted => {
+            let text = format!("{at} done, checkpoint {}; go on with --resume", outcome.last.display());
+            return Err(anyhow::Error::new(Interrupted(text)));
+        }
+        Ended::Complete => println!("complete: {at} in {took}"),
+        Ended::Patience => println!("ended early: no better score for stop.patience evaluations; {at} in {took}"),
+        Ended::Steps => println!("stop.steps reached: {at} in {took}; go on with --resume --set stop.steps="),
+        Ended::Minutes => println!("stop.minutes over: {at} in {took}; go on with --resume"),
+    }
+    match outcome.best {
+        Some(best) => println!("best: {} after epoch {}: {}", percent(Some(best.score)), best.epoch, outcome.checkpoint.display()),
+        None => println!("checkpoint: {}", outcome.checkpoint.display()),
+    }
+    println!("next: dmmi-cli predict --checkpoint {} --image PICTURE --text SENTENCE --out DIR", out.display());
+    Ok(())
 }

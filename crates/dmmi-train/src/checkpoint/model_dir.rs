@@ -1,0 +1,132 @@
+//! A model for use: `model.safetensors` and a `config.json` with the network, the picture size and the vocabulary, so that
+//! a folder can be moved anywhere and needs nothing else.
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device};
+use dmmi_model::{Dmmi, DmmiConfig};
+use nn_ops::ParamStore;
+use serde::{Deserialize, Serialize};
+
+use super::commit::{commit, verify};
+use super::run_dir::find_checkpoint;
+use super::weights::{load_tensors, save_tensors};
+use crate::error::{Error, Result};
+
+/// File of the weights in a checkpoint folder.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+/// File of the model's description in a checkpoint folder.
+pub(crate) const MODEL_FILE: &str = "config.json";
+
+/// `config.json`: what a picture and a sentence must become for these weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelFile {
+    /// Format of this file; 1.
+    pub format: u32,
+    /// The network.
+    pub model: DmmiConfig,
+    /// `[height, width]` of its input, pixels.
+    pub image_size: [usize; 2],
+    /// Word pieces of an expression.
+    pub max_words: usize,
+    /// The WordPiece vocabulary, a piece a line.
+    pub vocab: String,
+    /// Optimiser steps behind the weights.
+    pub step: usize,
+    /// Epochs behind the weights.
+    pub epoch: usize,
+    /// Their score on the validation split and its name, if it was evaluated.
+    pub score: Option<(String, f64)>,
+}
+
+/// A model ready for use.
+pub struct LoadedModel {
+    /// The network; evaluation only, records no graph.
+    pub model: Dmmi,
+    /// Its parameters and buffers.
+    pub store: ParamStore,
+    /// What goes with it.
+    pub file: ModelFile,
+    /// The folder it came from, after [`find_checkpoint`].
+    pub path: PathBuf,
+    /// Where it computes.
+    pub device: Device,
+}
+
+/// Puts weights and description into an existing folder.
+pub(crate) fn write_model(folder: &Path, store: &ParamStore, file: &ModelFile) -> Result<()> {
+    save_tensors(&folder.join(WEIGHTS), &store.tensors())?;
+    write_json(&folder.join(MODEL_FILE), file)
+}
+
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::write(path)(error.into()))?;
+    std::fs::write(path, text).map_err(Error::write(path))
+}
+
+/// Writes a model into a folder of its own, atomically; a folder that is there is replaced.
+///
+/// # Errors
+/// [`Error::Write`]; what was there is intact then.
+pub fn save_model(folder: impl AsRef<Path>, store: &ParamStore, file: &ModelFile) -> Result<()> {
+    let folder = folder.as_ref();
+    let root = match folder.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = folder
+        .file_name()
+        .and_then(|name| name.to_str())
+        .ok_or_else(|| Error::checkpoint(folder, "is no name for a folder; use letters and digits"))?;
+    commit(root, name, |path| write_model(path, store, file)).map(|_| ())
+}
+
+/// Reads the description of the checkpoint that `path` means (see [`find_checkpoint`]) without its weights.
+///
+/// # Errors
+/// [`Error::Checkpoint`] or [`Error::Read`] when there is none or it is damaged.
+pub fn read_model_file(path: impl AsRef<Path>) -> Result<(PathBuf, ModelFile)> {
+    let folder = find_checkpoint(path)?;
+    let path = folder.join(MODEL_FILE);
+    let bytes = std::fs::read(&path).map_err(Error::read(&path))?;
+    let file: ModelFile = serde_json::from_slice(&bytes).map_err(|error| {
+        Error::checkpoint(&folder, format!("{MODEL_FILE} does not describe a DMMI model ({error}); use a checkpoint of this program"))
+    })?;
+    if file.format != 1 {
+        let message = format!("{MODEL_FILE} has format {}, this program reads format 1; use the program that wrote it", file.format);
+        return Err(Error::checkpoint(&folder, message));
+    }
+    file.model
+        .validate()
+        .map_err(|message| Error::checkpoint(&folder, format!("{MODEL_FILE}: model: {message}")))?;
+    Ok((folder, file))
+}
+
+/// Loads the model that `path` means (see [`find_checkpoint`]): every tensor of the network must be in the file in its shape, and
+/// nothing else.
+///
+/// # Errors
+/// [`Error::Checkpoint`] or [`Error::Read`], naming the file and the first tensor at fault.
+pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<LoadedModel> {
+    let (folder, file) = read_model_file(path)?;
+    if folder.join("MANIFEST").exists() {
+        verify(&folder)?;
+    }
+    let store = ParamStore::new(0);
+    // The first network names the parameters; the second shares their values and records no graph.
+    Dmmi::new(&file.model, store.builder(DType::F32, device))?;
+    load_strictly(&store, &folder.join(WEIGHTS), device)?;
+    let model = Dmmi::new(&file.model, store.frozen(DType::F32, device))?;
+    Ok(LoadedModel { model, store, file, path: folder, device: device.clone() })
+}
+
+/// Copies a file's tensors into the store; all must fit, or nothing is changed.
+pub(crate) fn load_strictly(store: &ParamStore, path: &Path, device: &Device) -> Result<()> {
+    let tensors = load_tensors(path, device)?;
+    store.check(&tensors).strict().map_err(|error| {
+        Error::checkpoint(path, format!("{error}; use weights and config.json of one checkpoint"))
+    })?;
+    store.load(&tensors)?;
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! From a configuration's `[data]` to batches: the only file that knows how datasets are opened.
+
+use std::path::Path;
+
+use refzom_dataset::text::{BERT_BASE_UNCASED_VOCAB, EraseMode, ExpressionTokenizer, PhraseEraser, Replacement};
+use refzom_dataset::{
+    Batches, Dataset, DatasetConfig, ImageTransform, Loader, LoaderConfig, Order, Preparation, Rejected,
+    count_reasons,
+};
+
+use crate::checkpoint::{Fingerprint, ModelFile};
+use crate::config::{DataConfig, EraseChoice, EraseToken, TrainConfig};
+use crate::error::{Error, Result};
+
+/// The splits a run looks at, and the vocabulary they share.
+#[derive(Debug)]
+pub struct RunData {
+    /// The split trained on.
+    pub train: Split,
+    /// The split that chooses the best checkpoint.
+    pub val: Option<Split>,
+    vocab: String,
+    vocab_size: usize,
+    notes: Vec<String>,
+}
+
+/// One split, and how its samples become batches.
+#[derive(Debug)]
+pub struct Split {
+    name: String,
+    dataset: Dataset,
+    rejected: Vec<Rejected>,
+    loader: Loader,
+    image_size: [usize; 2],
+}
+
+/// What samples must become for a network: decided by the training configuration or stored with the weights.
+struct Shape<'a> {
+    image_size: [usize; 2],
+    max_words: usize,
+    vocab: &'a str,
+}
+
+impl Shape<'_> {
+    fn preparation(&self) -> Result<Preparation> {
+        let [height, width] = self.image_size.map(|side| side as u32);
+        let tokenizer = ExpressionTokenizer::from_vocab_str(self.vocab, self.max_words)?;
+        Ok(Preparation::new(ImageTransform::imagenet(height, width), tokenizer))
+    }
+}
+
+impl RunData {
+    /// Opens the training and the validation split.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when files are missing or nothing usable is in them.
+    pub fn open(config: &TrainConfig) -> Result<Self> {
+        let data = &config.data;
+        let (vocab, vocab_size) = load_vocabulary(&data.vocab)?;
+        let shape = Shape { image_size: data.image_size, max_words: data.max_words, vocab: &vocab };
+        let how = training_preparation(&shape, data, config.seed)?;
+        let settings = LoaderConfig {
+            batch_size: config.schedule.batch_size,
+            workers: data.workers,
+            prefetch: data.prefetch,
+            drop_last: true,
+            order: data.order,
+            seed: config.seed,
+        };
+        let train = Split::open(&data.train, how, settings, data.image_size)?;
+        let val = match &data.val {
+            None => None,
+            Some(val) => {
+                let mut how = shape.preparation()?;
+                how.cache_bytes = data.cache_mb << 20;
+                let settings = evaluation_settings(config.eval.batch_size, data.workers, data.prefetch);
+                Some(Split::open(val, how, settings, data.image_size)?)
+            }
+        };
+        let notes = std::iter::once(("training", &train))
+            .chain(val.as_ref().map(|val| ("validation", val)))
+            .flat_map(|(role, split)| split.faults(role))
+            .collect();
+        Ok(Self { train, val, vocab, vocab_size, notes })
+    }
+
+    /// The vocabulary, a piece a line.
+    pub fn vocab(&self) -> &str {
+        &self.vocab
+    }
+
+    /// Its number of pieces.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// What was left out of the splits and why, a line each.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+}
+
+fn training_preparation(shape: &Shape<'_>, data: &DataConfig, seed: u64) -> Result<Preparation> {
+    let mut how = shape.preparation()?;
+    how.seed = seed;
+    how.cache_bytes = data.cache_mb << 20;
+    how.erase_once = data.erase == EraseChoice::Released;
+    let mode = match data.erase {
+        EraseChoice::Aligned => Some(EraseMode::Aligned),
+        EraseChoice::Released => Some(EraseMode::Released),
+        EraseChoice::Off => None,
+    };
+    let replacement = match data.erase_with {
+        EraseToken::Pad => Replacement::Pad,
+        EraseToken::Mask => Replacement::Mask(how.tokenizer.mask_id()),
+    };
+    how.eraser = mode
+        .map(|mode| PhraseEraser::with_builtin_tagger(mode, replacement))
+        .transpose()?;
+    Ok(how)
+}
+
+fn evaluation_settings(batch_size: usize, workers: usize, prefetch: usize) -> LoaderConfig {
+    LoaderConfig { batch_size, workers, prefetch, drop_last: false, order: Order::Sequential, seed: 0 }
+}
+
+impl Split {
+    fn open(cfg: &DatasetConfig, how: Preparation, settings: LoaderConfig, image_size: [usize; 2]) -> Result<Self> {
+        let (dataset, rejected) = Dataset::load(cfg)?;
+        let loader = Loader::new(&dataset, how, settings)?;
+        Ok(Self { name: cfg.split.clone(), dataset, rejected, loader, image_size })
+    }
+
+    /// Opens a split for scoring the model that `file` describes, in the order of the refs file.
+    ///
+    /// # Errors
+    /// [`Error::Data`] when files are missing or nothing usable is in them.
+    pub fn for_model(cfg: &DatasetConfig, file: &ModelFile, batch_size: usize) -> Result<Self> {
+        let shape = Shape { image_size: file.image_size, max_words: file.max_words, vocab: &file.vocab };
+        Self::open(cfg, shape.preparation()?, evaluation_settings(batch_size, 2, 4), file.image_size)
+    }
+
+    /// Name of the split in the refs file.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The samples.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Records that were left out, and why.
+    pub fn rejected(&self) -> &[Rejected] {
+        &self.rejected
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.dataset.len()
+    }
+
+    /// Whether there is none; opening such a split is an error.
+    pub fn is_empty(&self) -> bool {
+        self.dataset.is_empty()
+    }
+
+    /// Batches of an epoch.
+    pub fn steps(&self) -> usize {
+        self.loader.batches()
+    }
+
+    /// `[height, width]` of the tensors, pixels.
+    pub fn image_size(&self) -> [usize; 2] {
+        self.image_size
+    }
+
+    /// The batches of an epoch (counted from 0) from `batch` on.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn epoch(&self, epoch: usize, batch: usize) -> Result<Batches> {
+        Ok(self.loader.epoch_from(epoch as u64, batch)?)
+    }
+
+    /// Identifies the samples, to notice that a split changed between a run's parts.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut hasher = crc32fast::Hasher::new();
+        for sample in self.dataset.samples() {
+            hasher.update(&sample.ref_id.to_le_bytes());
+            hasher.update(&sample.sentence_id.to_le_bytes());
+            hasher.update(&sample.image_id.to_le_bytes());
+            hasher.update(sample.expression.as_bytes());
+            for id in &sample.annotation_ids {
+                hasher.update(&id.to_le_bytes());
+            }
+        }
+        Fingerprint { samples: self.len(), crc32: hasher.finalize() }
+    }
+
+    /// One line a kind of fault.
+    fn faults(&self, role: &str) -> Vec<String> {
+        let line = |(reason, n): (&str, usize)| format!("{role} split: {n} left out: {reason}");
+        count_reasons(&self.rejected).into_iter().map(line).collect()
+    }
+}
+
+/// The vocabulary a configuration names: its text and its number of pieces.
+///
+/// # Errors
+/// [`Error::Config`] naming the key when it is neither built in nor a file.
+pub fn load_vocabulary(name: &str) -> Result<(String, usize)> {
+    let text = match name {
+        "bert-base-uncased" => BERT_BASE_UNCASED_VOCAB.to_owned(),
+        "synthetic" => refzom_dataset::synthetic::synthetic_vocab(),
+        path => std::fs::read_to_string(Path::new(path)).map_err(|error| {
+            Error::config("data.vocab", format!("\"{path}\" cannot be read ({error}); use \"bert-base-uncased\", \"synthetic\" or the path of a vocab.txt"))
+        })?,
+    };
+    let size = text.lines().count();
+    Ok((text, size))
+}

@@ -1,0 +1,134 @@
+//! What can go wrong in a run; every variant names the thing and the remedy.
+
+use std::path::{Path, PathBuf};
+
+/// An error of configuring, training, evaluating or storing a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A configuration that cannot be used; the message names the key.
+    #[error("{origin}: {message}")]
+    Config {
+        /// The file, or what else the configuration came from.
+        origin: String,
+        /// The key, what is wrong with it, and the remedy.
+        message: String,
+    },
+    /// A file or folder could not be read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file or folder could not be written; what was there before is untouched.
+    #[error("cannot write {}: earlier checkpoints are intact; free space or choose another --out, then --resume", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A checkpoint that is incomplete, altered or of another format.
+    #[error("checkpoint {}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint's folder.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        message: String,
+    },
+    /// The run cannot be taken up with this configuration.
+    #[error("cannot resume {}: {message}", path.display())]
+    Resume {
+        /// The run's folder.
+        path: PathBuf,
+        /// What differs or is missing, and the remedy.
+        message: String,
+    },
+    /// The run's folder already holds a run.
+    #[error("{} already holds a run; go on with it with --resume, or choose another --out", .0.display())]
+    RunExists(PathBuf),
+    /// Another process is writing to the run's folder.
+    #[error("{} is in use by another process; wait for it to end or choose another --out", .0.display())]
+    RunLocked(PathBuf),
+    /// A loss or a gradient became infinite or not a number; the parameters were not touched by this step.
+    #[error(
+        "{what} became {value} at step {step} (epoch {epoch}), samples {}; lower optimizer.lr or set optimizer.clip_norm, then resume from the last good checkpoint",
+        samples.join(", ")
+    )]
+    NonFinite {
+        /// Which quantity.
+        what: String,
+        /// Its value.
+        value: f64,
+        /// Steps done before this one.
+        step: usize,
+        /// The epoch, counted from 1.
+        epoch: usize,
+        /// Ids of the samples in the batch.
+        samples: Vec<String>,
+    },
+    /// Parameters the optimiser holds received no gradient in the first step: a broken graph.
+    #[error(
+        "no gradient reaches {} of the trained parameters, first {}; take them out of the optimiser or mend the model",
+        .0.len(), .0.first().map_or("", String::as_str)
+    )]
+    NoGradient(Vec<String>),
+    /// The user asked to stop.
+    #[error("stopped on request")]
+    Interrupted,
+    /// Reading or batching data failed.
+    #[error(transparent)]
+    Data(#[from] refzom_dataset::DataError),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    /// Whether the input (files, arguments, configuration) is at fault rather than the program or the machine.
+    pub fn is_bad_input(&self) -> bool {
+        match self {
+            Self::Data(error) => !matches!(
+                error,
+                refzom_dataset::DataError::Worker { .. } | refzom_dataset::DataError::Tensor(_)
+            ),
+            Self::Config { .. }
+            | Self::Read { .. }
+            | Self::Checkpoint { .. }
+            | Self::Resume { .. }
+            | Self::RunExists(_)
+            | Self::RunLocked(_) => true,
+            Self::Write { .. }
+            | Self::NonFinite { .. }
+            | Self::NoGradient(_)
+            | Self::Interrupted
+            | Self::Tensor(_) => false,
+        }
+    }
+
+    /// An [`Error::Config`] of `origin`.
+    pub fn config(origin: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Config { origin: origin.into(), message: message.into() }
+    }
+
+    pub(crate) fn read(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Read { path, source }
+    }
+
+    pub(crate) fn write(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Write { path, source }
+    }
+
+    pub(crate) fn checkpoint(path: impl AsRef<Path>, message: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.as_ref().to_path_buf(), message: message.into() }
+    }
+}
+
+/// The crate's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

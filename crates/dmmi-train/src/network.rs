@@ -1,0 +1,142 @@
+//! A network that is trained, and its twin for evaluation that shares every value and records no graph.
+
+use candle_core::{DType, Device, Var};
+use dmmi_model::{Dmmi, DmmiConfig};
+use nn_ops::{AdamW, AdamWConfig, ParamStore};
+
+use crate::config::OptimizerConfig;
+use crate::error::{Error, Result};
+use crate::groups::param_groups;
+
+/// A network in training.
+pub struct Network {
+    /// All parameters and buffers by name.
+    pub store: ParamStore,
+    /// Records the graph; for training steps.
+    pub train: Dmmi,
+    /// The same values, detached; for evaluation, at a fraction of the memory.
+    pub eval: Dmmi,
+    /// Where the values are.
+    pub device: Device,
+    /// Index of the backbone's last stage (its Swin gate has no gradient).
+    pub last_stage: usize,
+}
+
+impl Network {
+    /// A network whose first values depend on `seed` and each parameter's name only.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the configuration is impossible, [`Error::Tensor`] when memory runs out.
+    pub fn new(cfg: &DmmiConfig, seed: u64, device: &Device) -> Result<Self> {
+        cfg.validate().map_err(|message| Error::config("configuration", format!("model: {message}")))?;
+        let store = ParamStore::new(seed);
+        let train = Dmmi::new(cfg, store.builder(DType::F32, device))?;
+        let eval = Dmmi::new(cfg, store.frozen(DType::F32, device))?;
+        Ok(Self { store, train, eval, device: device.clone(), last_stage: LAST_STAGE })
+    }
+
+    /// An optimiser over the parameters that `cfg` trains, and these parameters.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] when memory runs out.
+    pub fn optimizer(&self, cfg: &OptimizerConfig) -> Result<(AdamW, Vec<(String, Var)>)> {
+        let groups = param_groups(self.store.parameters(), cfg);
+        let trained = groups.iter().flat_map(|group| group.params.iter().cloned()).collect();
+        let adamw = AdamWConfig { beta1: cfg.betas[0], beta2: cfg.betas[1], eps: cfg.eps };
+        Ok((AdamW::new(groups, adamw)?, trained))
+    }
+}
+
+/// Both backbones have four stages.
+const LAST_STAGE: usize = 3;
+
+/// Names and shapes of a network's parameters and buffers, and what they add up to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inventory {
+    /// Trainable tensors, sorted by name.
+    pub parameters: Vec<(String, Vec<usize>)>,
+    /// Running statistics, sorted by name.
+    pub buffers: Vec<(String, Vec<usize>)>,
+}
+
+/// Part of the network, tensors in it, numbers in them.
+pub type PartSize = (&'static str, usize, usize);
+
+impl Inventory {
+    /// Of a store.
+    pub fn of(store: &ParamStore) -> Self {
+        let shapes = |vars: Vec<(String, Var)>| {
+            vars.into_iter().map(|(name, var)| (name, var.dims().to_vec())).collect()
+        };
+        Self { parameters: shapes(store.parameters()), buffers: shapes(store.buffers()) }
+    }
+
+    /// Sizes of the network's parts in the order data meets them; the parts partition the parameters.
+    pub fn parts(&self) -> Vec<PartSize> {
+        PARTS
+            .iter()
+            .map(|part| {
+                let of_part = self.parameters.iter().filter(|(name, _)| part_of(name) == *part);
+                let sizes: Vec<usize> = of_part.map(|(_, dims)| dims.iter().product()).collect();
+                (*part, sizes.len(), sizes.iter().sum())
+            })
+            .filter(|(_, tensors, _)| *tensors > 0)
+            .collect()
+    }
+
+    /// Numbers in all parameters.
+    pub fn total(&self) -> usize {
+        self.parameters.iter().map(|(_, dims)| dims.iter().product::<usize>()).sum()
+    }
+}
+
+const PARTS: [&str; 7] = [
+    "visual backbone",
+    "text encoder",
+    "fusion (MBA)",
+    "text-to-image decoder",
+    "image-to-text decoder",
+    "contrastive projection",
+    "other",
+];
+
+/// The part a parameter belongs to, by its name in the release's checkpoints.
+fn part_of(name: &str) -> &'static str {
+    let fusion = [".fusion.", ".res_gate.", ".W_l.", ".all_fusion"];
+    let index = if let Some(rest) = name.strip_prefix("model.backbone") {
+        if fusion.iter().any(|part| rest.contains(part)) { 2 } else { 0 }
+    } else if name.starts_with("bert_model.") {
+        1
+    } else if name.starts_with("model.classifier.lan_func.") {
+        4
+    } else if name.starts_with("model.classifier.") {
+        3
+    } else if name.starts_with("model.contrastive.") {
+        5
+    } else {
+        6
+    };
+    PARTS[index]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_told_apart_by_name() {
+        for (name, part) in [
+            ("model.backbone.layers.0.blocks.0.attn.qkv.weight", "visual backbone"),
+            ("model.backbone.layers.0.fusion.vis_project.0.weight", "fusion (MBA)"),
+            ("model.backbone.layers.0.res_gate.0.weight", "fusion (MBA)"),
+            ("model.backbone.all_fusion1.W_l.0.weight", "fusion (MBA)"),
+            ("model.classifier.lan_func.bn1.weight", "image-to-text decoder"),
+            ("model.classifier.conv1_4.weight", "text-to-image decoder"),
+            ("model.contrastive.align_lan.0.bias", "contrastive projection"),
+            ("bert_model.encoder.layer.0.output.dense.weight", "text encoder"),
+            ("something.else", "other"),
+        ] {
+            assert_eq!(part_of(name), part, "{name}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! One optimisation step: a batch to losses, gradients and new parameters.
+//!
+//! The parameters change only after losses and gradients were found finite, so a failed step leaves the last good values.
+
+use candle_core::{Device, Tensor, Var};
+use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets};
+use nn_ops::{AdamW, Gradients, Mode, Noise};
+use refzom_dataset::Batch;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::groups::provably_without_gradient;
+use crate::network::Network;
+
+/// What a step decides beyond the network and the batch.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepSettings {
+    /// Seed of the run; with `step` it decides dropout and drop-path.
+    pub seed: u64,
+    /// Steps done before this one.
+    pub step: usize,
+    /// The epoch, counted from 1; for messages.
+    pub epoch: usize,
+    /// Learning rate.
+    pub lr: f64,
+    /// Largest global gradient norm; none: no clipping.
+    pub clip_norm: Option<f64>,
+    /// Whether every trained parameter must have a gradient: on in the first step of a process.
+    pub check_gradients: bool,
+}
+
+/// Losses of one step (before the update) and the global gradient norm (before clipping).
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepStats {
+    /// Weighted cross-entropy over pixels.
+    pub segmentation: f64,
+    /// Distance of reconstructed from fused words.
+    pub similarity: f64,
+    /// Symmetric image-text contrast.
+    pub contrastive: f64,
+    /// Weighted sum.
+    pub total: f64,
+    /// Euclidean norm over all trained parameters.
+    pub grad_norm: f64,
+}
+
+/// One step of training: forward, losses, backward, update of the parameters and of the running statistics.
+///
+/// # Errors
+/// [`Error::NonFinite`] for a loss or gradient that is not finite, [`Error::NoGradient`] if `check_gradients` finds a trained
+/// parameter without gradient that is not [provably so](provably_without_gradient). Parameters are unchanged then.
+pub fn train_step(
+    network: &Network,
+    optimizer: &mut AdamW,
+    trained: &[(String, Var)],
+    batch: &Batch,
+    losses: &LossConfig,
+    settings: &StepSettings,
+) -> Result<StepStats> {
+    let non_finite = |what: &str, value: f64| Error::NonFinite {
+        what: what.to_owned(),
+        value,
+        step: settings.step,
+        epoch: settings.epoch,
+        samples: sample_names(batch),
+    };
+    let finite = |what: &str, value: f64| if value.is_finite() { Ok(value) } else { Err(non_finite(what, value)) };
+
+    let (input, targets) = tensors(batch, &network.device)?;
+    let noise = Noise::new(settings.seed, settings.step as u64);
+    let output = network.train.forward(&input, Mode::Train(&noise))?;
+    let terms = LossTerms::of(&output, &targets, losses)?;
+    let total = terms.total(losses)?;
+    let segmentation = finite("the segmentation loss", scalar(&terms.segmentation)?)?;
+    let similarity = finite("the similarity loss", scalar(&terms.similarity)?)?;
+    let contrastive = finite("the contrastive loss", scalar(&terms.contrastive)?)?;
+    let total_value = finite("the total loss", scalar(&total)?)?;
+
+    let mut gradients = Gradients::of(&total, trained)?;
+    if settings.check_gradients {
+        let mut missing = gradients.missing(trained);
+        missing.retain(|name| !provably_without_gradient(name, network.last_stage));
+        if input.erased_ids.is_none() {
+            // Without an erased expression the image-to-text decoder does not run.
+            missing.retain(|name| !name.contains(".lan_func."));
+        }
+        if !missing.is_empty() {
+            return Err(Error::NoGradient(missing));
+        }
+    }
+    let grad_norm = match settings.clip_norm {
+        Some(max) => gradients.clip(max)?,
+        None => gradients.global_norm()?,
+    };
+    let grad_norm = finite("the gradient norm", grad_norm)?;
+    optimizer.step(&gradients, settings.lr)?;
+    Ok(StepStats { segmentation, similarity, contrastive, total: total_value, grad_norm })
+}
+
+/// A batch as the network's input and the losses' targets, on `device`.
+///
+/// # Errors
+/// When the device has no memory left.
+pub fn tensors(batch: &Batch, device: &Device) -> Result<(DmmiInput, Targets)> {
+    let to = |tensor: &Tensor| tensor.to_device(device);
+    let input = DmmiInput {
+        images: to(&batch.images)?,
+        ids: to(&batch.ids)?,
+        erased_ids: batch.erased_ids.as_ref().map(to).transpose()?,
+        attention: to(&batch.attention)?,
+    };
+    let targets = Targets { masks: to(&batch.masks)?, has_target: to(&batch.has_target)? };
+    Ok((input, targets))
+}
+
+fn sample_names(batch: &Batch) -> Vec<String> {
+    batch.samples.iter().map(|sample| sample.to_string()).collect()
+}
+
+fn scalar(tensor: &Tensor) -> Result<f64> {
+    Ok(f64::from(tensor.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?))
+}

@@ -1,0 +1,251 @@
+//! Whole runs of a tiny network on a tiny synthetic dataset, in process.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use candle_core::Device;
+use dmmi_train::{
+    Ended, EpochRecord, Error, Evaluation, Observer, Outcome, Result, RunLog, RunOptions, Split, Start,
+    StepRecord, TrainConfig, evaluate, load_model, train,
+};
+use refzom_dataset::synthetic::SyntheticRefZom;
+use refzom_dataset::{DatasetConfig, SyntheticConfig};
+
+/// One dataset for all tests; written once.
+fn data() -> &'static Path {
+    static DATA: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let dir = DATA.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let config = SyntheticConfig {
+            seed: 3,
+            train_scenes: 5,
+            val_scenes: 2,
+            test_scenes: 2,
+            sentences_per_scene: 3,
+            ..SyntheticConfig::quickstart()
+        };
+        SyntheticRefZom::new(config).unwrap().write_to(dir.path().join("data")).unwrap();
+        dir
+    });
+    Box::leak(dir.path().join("data").into_boxed_path())
+}
+
+fn config(out: &Path, sets: &[&str]) -> TrainConfig {
+    let text = format!(
+        r#"
+seed = 5
+out = {out:?}
+[data]
+image_size = [32, 40]
+max_words = 12
+vocab = "synthetic"
+erase_with = "mask"
+workers = 2
+train = {{ dir = {data:?}, split = "train" }}
+val = {{ dir = {data:?}, split = "val" }}
+[model]
+preset = "quickstart"
+backbone = {{ embed_dim = 8, depths = [1, 1, 1, 1], num_heads = [1, 1, 2, 2], window_size = 4 }}
+text = {{ hidden_size = 24, num_layers = 1, num_heads = 2, intermediate_size = 32 }}
+decoder = {{ num_heads = 2, feed_forward = 32, dropout = 0.1 }}
+[optimizer]
+lr = 1e-3
+text_layers_trained = "all"
+[schedule]
+epochs = 2
+batch_size = 3
+[checkpoint]
+every_steps = 2
+"#,
+        data = data(),
+    );
+    let sets: Vec<String> = sets.iter().map(|set| (*set).to_owned()).collect();
+    TrainConfig::from_toml(&text, "test", &sets).unwrap()
+}
+
+/// Runs on a thread with a large stack, as the program does.
+fn run(config: TrainConfig, options: RunOptions, observer: &mut (dyn Observer + Send)) -> Result<Outcome> {
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new().stack_size(256 << 20);
+        builder.spawn_scoped(scope, || train(config, &options, observer)).unwrap().join().unwrap()
+    })
+}
+
+fn cpu() -> RunOptions {
+    RunOptions::on(Device::Cpu)
+}
+
+fn resume() -> RunOptions {
+    RunOptions { resume: true, ..cpu() }
+}
+
+fn weights(outcome: &Outcome) -> (Vec<u8>, Vec<u8>) {
+    let read = |name: &str| std::fs::read(outcome.last.join(name)).unwrap();
+    (read("model.safetensors"), read("optimizer.safetensors"))
+}
+
+/// Remembers what it was told; asks to stop at a step.
+#[derive(Default)]
+struct Memory {
+    notes: Vec<String>,
+    steps: Vec<StepRecord>,
+    epochs: Vec<EpochRecord>,
+    start: Option<Start>,
+    stop_at: Option<(usize, Arc<AtomicBool>)>,
+}
+
+impl Observer for Memory {
+    fn started(&mut self, start: &Start) -> Result<()> {
+        self.start = Some(start.clone());
+        Ok(())
+    }
+    fn step(&mut self, record: &StepRecord) -> Result<()> {
+        self.steps.push(record.clone());
+        if let Some((step, flag)) = &self.stop_at {
+            flag.store(record.step >= *step, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+    fn epoch(&mut self, record: &EpochRecord) -> Result<()> {
+        self.epochs.push(record.clone());
+        Ok(())
+    }
+    fn note(&mut self, text: &str) -> Result<()> {
+        self.notes.push(text.to_owned());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_run_leaves_everything_that_is_promised() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run");
+    let mut memory = Memory::default();
+    let outcome = run(config(&out, &[]), cpu(), &mut memory).unwrap();
+    assert_eq!((outcome.ended, outcome.step, outcome.epoch), (Ended::Complete, 10, 2));
+    assert_eq!(memory.steps.len(), 10);
+    assert_eq!(memory.epochs.len(), 2);
+    assert!(memory.epochs.iter().all(|epoch| epoch.val.is_some() && epoch.score.is_some()));
+    assert!(memory.steps.iter().all(|record| record.stats.total.is_finite()));
+    let start = memory.start.unwrap();
+    assert_eq!((start.train_samples, start.val_samples, start.steps_per_epoch), (15, Some(6), 5));
+    assert_eq!(start.trained, start.parameters);
+
+    // The saved configuration is complete: it reads back as itself, with the vocabulary's size.
+    let saved = TrainConfig::from_file(out.join("config.toml"), &[]).unwrap();
+    assert!(saved.model.text.vocab_size > 100);
+    let names: Vec<String> = std::fs::read_dir(out.join("checkpoints"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names.iter().filter(|name| name.starts_with("step-")).count(), 2, "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.starts_with("best-")).count(), 1, "{names:?}");
+
+    // The best checkpoint gives the score it was chosen for.
+    let best = outcome.best.unwrap();
+    let loaded = load_model(&out, &Device::Cpu).unwrap();
+    assert_eq!(loaded.file.step, best.step);
+    let split = Split::for_model(&DatasetConfig::new(data(), "val"), &loaded.file, 4).unwrap();
+    let scored: Evaluation =
+        evaluate(&loaded.model, &Device::Cpu, &split, true, &mut |_, _| Ok(())).unwrap();
+    assert_eq!(scored.records.len(), 6);
+    let score = scored.summary().score(saved.eval.best_by).unwrap();
+    assert!((score - best.score).abs() < 1e-6, "{score} {best:?}");
+    assert!(scored.at_original_size.is_some());
+}
+
+#[test]
+fn interrupted_and_resumed_runs_end_with_the_same_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = run(config(&root.path().join("a"), &[]), cpu(), &mut ()).unwrap();
+    let again = run(config(&root.path().join("b"), &["data.workers=1"]), cpu(), &mut ()).unwrap();
+    assert!(weights(&whole) == weights(&again), "two identical runs differ");
+
+    // Stopped inside epoch 1, at the end of it and inside epoch 2, in different ways.
+    let out = root.path().join("c");
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut memory = Memory { stop_at: Some((3, stop.clone())), ..Memory::default() };
+    let first = run(config(&out, &[]), RunOptions { stop, ..cpu() }, &mut memory).unwrap();
+    assert_eq!((first.ended, first.step), (Ended::Interrupted, 3));
+    for limit in ["stop.steps=5", "stop.steps=8"] {
+        let part = run(config(&out, &[limit]), resume(), &mut RunLog::new(&out)).unwrap();
+        assert_eq!(part.ended, Ended::Steps, "{limit}");
+    }
+    let last = run(config(&out, &[]), resume(), &mut RunLog::new(&out)).unwrap();
+    assert_eq!(last.ended, Ended::Complete);
+    assert!(weights(&whole) == weights(&last), "the resumed run differs");
+    assert_eq!(whole.best, last.best);
+
+    // A complete run has nothing left to do.
+    let mut memory = Memory::default();
+    let done = run(config(&out, &[]), resume(), &mut memory).unwrap();
+    assert_eq!((done.ended, memory.steps.len()), (Ended::Complete, 0));
+}
+
+#[test]
+fn a_damaged_newest_checkpoint_is_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = run(config(&root.path().join("a"), &[]), cpu(), &mut ()).unwrap();
+    let out = root.path().join("b");
+    let part = run(config(&out, &["stop.steps=6"]), cpu(), &mut ()).unwrap();
+    let file = part.last.join("optimizer.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(&file, bytes).unwrap();
+    let mut memory = Memory::default();
+    let last = run(config(&out, &[]), resume(), &mut memory).unwrap();
+    let noted = memory.notes.iter().any(|note| note.contains("passed over") && note.contains("optimizer"));
+    assert!(noted, "{:?}", memory.notes);
+    assert!(weights(&whole) == weights(&last));
+}
+
+#[test]
+fn resuming_refuses_another_configuration_and_other_data() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run");
+    run(config(&out, &["stop.steps=2"]), cpu(), &mut ()).unwrap();
+    let error = run(config(&out, &[]), cpu(), &mut ()).unwrap_err();
+    assert!(matches!(error, Error::RunExists(_)), "{error}");
+    for (set, key) in [
+        ("optimizer.lr=2e-3", "optimizer.lr"),
+        ("model.text.num_layers=2", "model.text.num_layers"),
+        ("schedule.epochs=3", "schedule.epochs"),
+        ("data.train.split=test", "data.train.split"),
+    ] {
+        let error = run(config(&out, &[set]), resume(), &mut ()).unwrap_err();
+        assert!(error.is_bad_input() && error.to_string().contains(key), "{error}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run");
+    let mut memory = Memory::default();
+    let error = run(config(&out, &["optimizer.lr=1e30"]), cpu(), &mut memory).unwrap_err();
+    let text = error.to_string();
+    let Error::NonFinite { step, samples, .. } = &error else { panic!("{error}") };
+    assert!(*step >= 1 && samples.len() == 3, "{text}");
+    assert!(text.contains("optimizer.lr") && text.contains(&format!("step {step}")), "{text}");
+    assert_eq!(memory.steps.len(), *step);
+}
+
+#[test]
+fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let sets = ["schedule.epochs=30", "stop.patience=1", "optimizer.lr=1e-12", "checkpoint.every_steps="];
+    let early = run(config(&root.path().join("a"), &sets), cpu(), &mut ()).unwrap();
+    assert_eq!(early.ended, Ended::Patience);
+    assert!(early.epoch < 30);
+
+    let mut memory = Memory::default();
+    let blind = run(config(&root.path().join("b"), &["data.val=", "schedule.epochs=1"]), cpu(), &mut memory);
+    let blind = blind.unwrap();
+    assert_eq!(blind.best, None);
+    assert_eq!(blind.checkpoint, blind.last);
+    assert!(memory.notes.iter().any(|note| note.contains("no validation split")), "{:?}", memory.notes);
+}
