@@ -4,10 +4,11 @@
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
+use super::attributes::{Shape, Size};
 use super::config::SyntheticConfig;
 use super::evaluate::{Answer, evaluate};
 use super::query::{Description, Direction, NounPhrase, Place, Quantity, Query, Region};
-use super::scene::{Shape, Size, World};
+use super::scene::World;
 
 /// The attribute in which a near miss differs from a true sentence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scene::{Color, Shape};
+use super::attributes::{Color, Shape};
 use crate::DataError;
 
 /// Relative frequency of the three kinds of expression; any non-negative numbers, not all zero.

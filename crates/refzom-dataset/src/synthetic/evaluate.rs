@@ -217,7 +217,7 @@ fn beside(direction: Direction, a: (f64, f64), b: (f64, f64), world: &World) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::scene::{Color, Shape, Size};
+    use super::super::attributes::{Color, Shape, Size};
     use super::*;
 
     fn entity(color: Color, shape: Shape, size: Size, x: f64, y: f64) -> Entity {

@@ -3,11 +3,12 @@
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
+use super::attributes::{Color, Shape, Size};
 use super::choose::{self, Choice};
 use super::config::SyntheticConfig;
 use super::phrase::say;
 use super::render::render;
-use super::scene::{Color, Scene, Shape, Size};
+use super::scene::Scene;
 use crate::DataError;
 
 /// Kind of a sentence, in the order of [`super::config::Proportions::counts`].

@@ -9,9 +9,11 @@
 //! in which it is unclear, and an unclear query is thrown away.
 //! Zero-target sentences are near misses: true sentences of the same scene with one attribute changed.
 
+mod attributes;
 mod choose;
 mod config;
 mod evaluate;
+mod files;
 mod generate;
 mod phrase;
 mod query;
@@ -20,12 +22,12 @@ mod scene;
 mod vocab;
 mod write;
 
+pub use attributes::{Color, Shape, Size};
 pub use choose::{Changed, NearMiss};
 pub use config::{Proportions, SyntheticConfig};
 pub use evaluate::{Answer, Truth, evaluate};
+pub use files::{KindCounts, Meaning, ObjectMeaning, SentenceMeaning, SyntheticSummary};
 pub use query::{Description, Direction, NounPhrase, Place, Quantity, Query, Region};
-pub use scene::{Color, Entity, Shape, Size, World};
+pub use scene::{Entity, World};
 pub use vocab::synthetic_vocab;
-pub use write::{
-    KindCounts, Meaning, ObjectMeaning, SentenceMeaning, SyntheticRefZom, SyntheticSummary,
-};
+pub use write::SyntheticRefZom;

@@ -3,8 +3,8 @@
 
 use rand::Rng;
 
+use super::attributes::{Color, Shape, Size};
 use super::query::{Description, Direction, NounPhrase, Place, Quantity, Query, Region};
-use super::scene::{Color, Shape, Size};
 
 /// Every word the grammar can write, sorted.
 pub(super) const WORDS: &[&str] = &[

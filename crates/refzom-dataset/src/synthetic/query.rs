@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::scene::{Color, Shape, Size};
+use super::attributes::{Color, Shape, Size};
 
 /// One of the four directions of the picture plane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
