@@ -1,6 +1,8 @@
 //! What a dataset folder holds: counts of every split, faults, and a few rows.
 //! `cargo run --release -p refzom-dataset --example inspect -- [DIR] [REFS]`
 
+#![allow(clippy::print_stdout)] // printing is what it is for
+
 use std::path::PathBuf;
 
 use refzom_dataset::{Dataset, DatasetConfig, count_reasons, load_refs};

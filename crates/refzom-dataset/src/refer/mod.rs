@@ -3,6 +3,8 @@
 mod instances;
 mod load;
 mod pickle;
+mod pickle_machine;
+mod pickle_text;
 mod record;
 
 pub use instances::{
