@@ -326,8 +326,8 @@ fn checkpoints_that_cannot_be_used_are_named() {
     let _ = fs::remove_file(other.join("MANIFEST"));
     let text = fs::read_to_string(other.join("config.json")).unwrap();
     let mut config: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let layers = config["model"]["text"]["num_hidden_layers"].as_u64().unwrap();
-    config["model"]["text"]["num_hidden_layers"] = (layers + 1).into();
+    let layers = config["model"]["text"]["num_layers"].as_u64().unwrap();
+    config["model"]["text"]["num_layers"] = (layers + 1).into();
     fs::write(other.join("config.json"), config.to_string()).unwrap();
     with(&other).refuses(&["other"]);
     assert_eq!(names(&path("checkpoints_out")), Vec::<String>::new());

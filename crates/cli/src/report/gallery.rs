@@ -29,12 +29,14 @@ pub(super) fn sections(sections: &[Section]) -> Markup {
 
 fn card_of(card: &Card) -> Markup {
     let (width, height) = card.size;
+    // The overlay may be drawn larger than the picture: only the shape is given, the page sets the size.
+    let shape = format!("aspect-ratio:{width}/{height}");
     let source = |png: &str| format!("data:image/png;base64,{png}");
     html! {
         figure.card {
             div.pair {
-                img src=(source(&card.picture)) width=(width) height=(height) loading="lazy" alt="picture";
-                img src=(source(&card.overlay)) width=(width) height=(height) loading="lazy"
+                img src=(source(&card.picture)) style=(shape) loading="lazy" alt="picture";
+                img src=(source(&card.overlay)) style=(shape) loading="lazy"
                     alt=(format!("truth against prediction: {}", answer(card)));
             }
             figcaption {

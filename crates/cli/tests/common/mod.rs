@@ -11,14 +11,14 @@ use dmmi_train::{ModelFile, Network, save_model};
 use refzom_dataset::synthetic::synthetic_vocab;
 
 /// What a run of the program said.
-pub struct Said {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Said {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs `dmmi-cli` with `args`, feeding `stdin`.
-pub fn dmmi(args: &[&str], stdin: &[u8]) -> Said {
+pub(crate) fn dmmi(args: &[&str], stdin: &[u8]) -> Said {
     let mut child = Command::new(env!("CARGO_BIN_EXE_dmmi-cli"))
         .args(args)
         .stdin(Stdio::piped())
@@ -35,7 +35,7 @@ pub fn dmmi(args: &[&str], stdin: &[u8]) -> Said {
 
 impl Said {
     /// Asserts bad input: exit code 2, nothing on standard output, one line that names `parts`.
-    pub fn refuses(&self, parts: &[&str]) {
+    pub(crate) fn refuses(&self, parts: &[&str]) {
         let Self { code, stdout, stderr } = self;
         assert_eq!(*code, Some(2), "{stderr}");
         assert_eq!(stdout, "", "standard output of a refusal");
@@ -48,14 +48,14 @@ impl Said {
     }
 
     /// Asserts success.
-    pub fn succeeds(&self) -> &Self {
+    pub(crate) fn succeeds(&self) -> &Self {
         assert_eq!(self.code, Some(0), "{}", self.stderr);
         self
     }
 }
 
 /// Writes an untrained checkpoint.
-pub fn checkpoint(dir: &Path) {
+pub(crate) fn checkpoint(dir: &Path) {
     let vocab = synthetic_vocab();
     let model = DmmiConfig::quickstart(vocab.lines().count());
     // The tests' threads have small stacks; building a network needs none of the training's.

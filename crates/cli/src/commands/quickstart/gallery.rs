@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use dmmi_train::{Evaluation, Record};
 use image::{ExtendedColorType, RgbImage};
-use refzom_dataset::{Dataset, Orientation, load_rgb};
+use refzom_dataset::{Dataset, Mask, Orientation, load_rgb};
 
 use super::select::{Scored, choose};
 use crate::commands::predict::engine::Engine;
@@ -15,6 +15,9 @@ use crate::viz::overlay::comparison;
 
 /// Pictures a section.
 const COUNT: usize = 6;
+
+/// Least side of an overlay in pixels, about.
+const DRAWN: u32 = 256;
 
 /// All sections.
 ///
@@ -52,7 +55,13 @@ fn card(engine: &Engine, dataset: &Dataset, record: &Record) -> Result<Card> {
     let truth = dataset.mask(record.index)?;
     let answer = engine.answer(&engine.prepare(&picture)?, &record.expression)?;
     let predicted = &answer.found.mask;
-    let overlay = comparison(&picture, predicted.bits(), truth.bits())?;
+    // Small pictures are drawn enlarged, or the outline would hide what it surrounds.
+    let scale = (DRAWN / picture.width().min(picture.height())).max(1);
+    let overlay = comparison(
+        &enlarged(&picture, scale),
+        &enlarged_mask(predicted, scale),
+        &enlarged_mask(&truth, scale),
+    )?;
     let Scored { iou, predicted: pixels, .. } = scored(record);
     let (width, height) = picture.dimensions();
     let name = sample.image_path.file_name().map_or_else(String::new, |n| n.display().to_string());
@@ -69,7 +78,35 @@ fn card(engine: &Engine, dataset: &Dataset, record: &Record) -> Result<Card> {
     })
 }
 
+/// Each pixel as `scale` x `scale` pixels.
+fn enlarged(picture: &RgbImage, scale: u32) -> RgbImage {
+    let (width, height) = (picture.width() * scale, picture.height() * scale);
+    RgbImage::from_fn(width, height, |x, y| *picture.get_pixel(x / scale, y / scale))
+}
+
+fn enlarged_mask(mask: &Mask, scale: u32) -> Vec<u8> {
+    let rows = (0..mask.height() * scale).map(|y| y / scale);
+    let row = |y: u32| (0..mask.width() * scale).map(move |x| u8::from(mask.get(x / scale, y)));
+    rows.flat_map(row).collect()
+}
+
 fn encoded(image: &RgbImage) -> Result<String> {
     let bytes = png(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8)?;
     Ok(STANDARD.encode(bytes))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn enlarging_repeats_pixels() {
+        let mask = Mask::from_bits(1, 2, vec![0, 1]).unwrap();
+        assert_eq!(enlarged_mask(&mask, 2), [0, 0, 1, 1, 0, 0, 1, 1]);
+        let picture = RgbImage::from_raw(2, 1, vec![1, 1, 1, 9, 9, 9]).unwrap();
+        let large = enlarged(&picture, 3);
+        assert_eq!(large.dimensions(), (6, 3));
+        assert_eq!((large.get_pixel(2, 2).0[0], large.get_pixel(3, 0).0[0]), (1, 9));
+    }
 }

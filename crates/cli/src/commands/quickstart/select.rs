@@ -39,13 +39,13 @@ pub(crate) fn choose(samples: &[Scored], count: usize) -> Vec<Chosen> {
 
     let n = order.len();
     let sections = [
-        ("Worst", format!("The lowest IoU of {n} targeted test sentences."), worst),
+        ("Best", format!("The highest IoU of {n} targeted test sentences."), order.clone()),
         (
             "Typical",
             format!("Around the median IoU of {n} targeted test sentences."),
             inside_out(&order),
         ),
-        ("Best", format!("The highest IoU of {n} targeted test sentences."), order),
+        ("Worst", format!("The lowest IoU of {n} targeted test sentences."), worst),
         (
             "Nothing meant, something marked",
             format!(
