@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use refzom_dataset::{
     Batch, Dataset, DatasetConfig, EraseMode, ExpressionTokenizer, ImageTransform, Loader,
-    LoaderConfig, Order, PhraseEraser, Preparation, Replacement, TargetKind,
+    LoaderConfig, NounTagger, Order, PhraseEraser, Preparation, Replacement, TaggedWord,
+    TargetKind,
 };
 
 fn coco33() -> PathBuf {
@@ -176,4 +178,31 @@ fn dropping_the_batches_stops_the_threads() {
     drop(batches);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(loader.epoch(1).unwrap());
+}
+
+/// A tagger with a fault of its own.
+struct Faulty;
+
+impl NounTagger for Faulty {
+    fn tag(&self, expression: &str) -> Vec<TaggedWord> {
+        assert!(!expression.contains("wine"), "no word for wine");
+        Vec::new()
+    }
+}
+
+#[test]
+fn a_panicking_worker_is_one_error_that_names_the_sample() {
+    let dataset = photos("test");
+    let eraser = PhraseEraser::new(Arc::new(Faulty), EraseMode::default(), Replacement::default());
+    for workers in [0, 3] {
+        let how = Preparation { eraser: Some(eraser.clone()), ..preparation(8, 8) };
+        let loader = Loader::new(&dataset, how, config(workers, false)).unwrap();
+        let errors: Vec<String> = loader
+            .epoch(0)
+            .unwrap()
+            .filter_map(|batch| batch.err().map(|e| e.to_string()))
+            .collect();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert!(errors[0].contains("wine") && errors[0].contains("no word"), "{errors:?}");
+    }
 }
