@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use crate::kernel::{self, Plan, Real, dispatch};
 use crate::mode::Mode;
 
 fn check(p: f64) -> Result<()> {
@@ -17,11 +18,40 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     match mode {
         Mode::Train(noise) if p > 0.0 => {
             let mask = noise.keep_mask(xs.elem_count(), p, (1.0 / (1.0 - p)) as f32);
-            let mask = Tensor::from_vec(mask, xs.shape(), xs.device())?.to_dtype(xs.dtype())?;
-            xs.mul(&mask)
+            match kernel::plan(xs) {
+                Plan::Fused => masked(xs, mask),
+                _ => {
+                    let mask = Tensor::from_vec(mask, xs.shape(), xs.device())?;
+                    xs.mul(&mask.to_dtype(xs.dtype())?)
+                }
+            }
         }
         _ => Ok(xs.clone()),
     }
+}
+
+/// `xs` times a constant of the same size. Candle would compute and keep a gradient of the constant too.
+fn masked(xs: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
+    const BLOCK: usize = 1 << 11;
+    fn product<T: Real>(xs: &Tensor, mask: &[f32]) -> Result<Vec<T>> {
+        let x = kernel::read(xs)?;
+        let x = x.slice::<T>()?;
+        let mut ys = vec![T::default(); x.len()];
+        kernel::par_chunks(&mut ys, BLOCK, |i, y| {
+            let x = x[i * BLOCK..].iter().zip(&mask[i * BLOCK..]);
+            y.iter_mut().zip(x).for_each(|(y, (x, m))| *y = *x * T::of(f64::from(*m)));
+        });
+        Ok(ys)
+    }
+    let xs = xs.contiguous()?;
+    let shape = xs.shape().clone();
+    dispatch!(xs.dtype(), T => {
+        let ys = product::<T>(&xs, &mask)?;
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            Ok(vec![kernel::from_vec(product::<T>(grad, &mask)?, grad.shape())?])
+        };
+        kernel::attach("dropout", &[&xs], ys, shape, backward)
+    })
 }
 
 /// Zeroes whole samples (first dimension) with probability `p` and divides the others by `1 - p`: stochastic depth

@@ -178,15 +178,12 @@ pub fn resize_bias_table(table: &Tensor, to: usize) -> Result<Tensor> {
     let mut out = Vec::with_capacity(to * to * heads);
     for ty in &taps {
         for tx in &taps {
-            for m in 0..heads {
-                let value: f64 = ty
-                    .iter()
-                    .map(|&(y, wy)| {
-                        wy * tx.iter().map(|&(x, wx)| wx * source[y * from + x][m]).sum::<f64>()
-                    })
-                    .sum();
-                out.push(value);
-            }
+            out.extend((0..heads).map(|m| {
+                let line = |y: usize| -> f64 {
+                    tx.iter().map(|&(x, wx)| wx * source[y * from + x][m]).sum()
+                };
+                ty.iter().map(|&(y, wy)| wy * line(y)).sum::<f64>()
+            }));
         }
     }
     Tensor::from_vec(out, (to * to, heads), &candle_core::Device::Cpu)?

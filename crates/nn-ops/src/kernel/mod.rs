@@ -6,6 +6,7 @@
 
 mod attach;
 mod gemm;
+mod math;
 mod split;
 
 use std::ops::Deref;
@@ -51,13 +52,13 @@ pub(crate) trait Real: WithDType + Send + Sync + Default {
 
 impl Real for f32 {
     fn exp(self) -> Self {
-        f32::exp(self)
+        math::exp(self)
     }
     fn sqrt(self) -> Self {
         f32::sqrt(self)
     }
     fn erf(self) -> Self {
-        libm::erff(self)
+        math::erf(self)
     }
     fn of(v: f64) -> Self {
         v as f32

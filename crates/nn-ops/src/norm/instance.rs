@@ -26,28 +26,37 @@ pub(crate) fn composed(xs: &Tensor, eps: f64) -> Result<Tensor> {
     centred.broadcast_div(&(var + eps)?.sqrt()?)?.to_dtype(dtype)
 }
 
-/// Column means of an (n, c) matrix after `f(row, column)`, added in blocks of rows to keep rounding small.
-fn column_means<T: Real>(n: usize, c: usize, f: impl Fn(usize, usize) -> T) -> Vec<T> {
+/// Rows whose sum is taken at once: keeps rounding small, and is the piece of work of a thread.
+const BLOCK: usize = 64;
+
+/// Column means of an (n, c) matrix: `add(row, sums)` adds what stands in a row.
+fn column_means<T: Real>(n: usize, c: usize, add: impl Fn(usize, &mut [T]) + Sync) -> Vec<T> {
+    let blocks = n.div_ceil(BLOCK);
+    let mut sums = vec![T::default(); blocks * c];
+    kernel::par_chunks(&mut sums, c, |block, sums| {
+        for r in block * BLOCK..((block + 1) * BLOCK).min(n) {
+            add(r, sums);
+        }
+    });
     let mut total = vec![T::default(); c];
-    for start in (0..n).step_by(64) {
-        let mut block = vec![T::default(); c];
-        for r in start..(start + 64).min(n) {
-            for (i, b) in block.iter_mut().enumerate() {
-                *b += f(r, i);
-            }
-        }
-        for (t, b) in total.iter_mut().zip(block) {
-            *t += b;
-        }
+    for block in sums.chunks_exact(c.max(1)) {
+        total.iter_mut().zip(block).for_each(|(t, b)| *t += *b);
     }
-    let inv = T::of(n as f64);
-    total.iter_mut().for_each(|t| *t = *t / inv);
+    let rows = T::of(n as f64);
+    total.iter_mut().for_each(|t| *t /= rows);
     total
 }
 
+/// Mean and 1 / sqrt(variance + eps) of each column.
 fn statistics<T: Real>(x: &[T], n: usize, c: usize, eps: f64) -> (Vec<T>, Vec<T>) {
-    let mean = column_means(n, c, |r, i| x[r * c + i]);
-    let mut rstd = column_means(n, c, |r, i| (x[r * c + i] - mean[i]) * (x[r * c + i] - mean[i]));
+    let mean = column_means(n, c, |r, sums: &mut [T]| {
+        sums.iter_mut().zip(&x[r * c..]).for_each(|(s, x)| *s += *x);
+    });
+    let mut rstd = column_means(n, c, |r, sums: &mut [T]| {
+        for ((s, x), m) in sums.iter_mut().zip(&x[r * c..]).zip(&mean) {
+            *s += (*x - *m) * (*x - *m);
+        }
+    });
     rstd.iter_mut().for_each(|v| *v = T::of(1.0) / (*v + T::of(eps)).sqrt());
     (mean, rstd)
 }
@@ -55,38 +64,47 @@ fn statistics<T: Real>(x: &[T], n: usize, c: usize, eps: f64) -> (Vec<T>, Vec<T>
 fn fused(xs: &Tensor, eps: f64) -> Result<Tensor> {
     let xs = xs.contiguous()?;
     let (b, n, c) = xs.dims3()?;
+    let size = n * c;
     dispatch!(xs.dtype(), T => {
-        let mut ys = vec![T::default(); b * n * c];
+        let mut ys = vec![T::default(); b * size];
+        let mut rstds: Vec<Vec<T>> = Vec::with_capacity(b);
         {
             let x = kernel::read(&xs)?;
             let x = x.slice::<T>()?;
-            kernel::par_chunks(&mut ys, n * c, |s, y| {
-                let x = &x[s * n * c..(s + 1) * n * c];
-                let (mean, rstd) = statistics(x, n, c, eps);
-                for (y, x) in y.chunks_exact_mut(c).zip(x.chunks_exact(c)) {
-                    for i in 0..c {
-                        y[i] = (x[i] - mean[i]) * rstd[i];
-                    }
-                }
-            });
+            for s in 0..b {
+                let (x, y) = (&x[s * size..(s + 1) * size], &mut ys[s * size..(s + 1) * size]);
+                let (mean, rstd) = statistics::<T>(x, n, c, eps);
+                kernel::par_chunks(y, c, |r, y: &mut [T]| {
+                    let x = x[r * c..].iter().zip(&mean).zip(&rstd);
+                    y.iter_mut().zip(x).for_each(|(y, ((x, m), d))| *y = (*x - *m) * *d);
+                });
+                rstds.push(rstd);
+            }
         }
-        let xd = xs.detach();
         let backward = move |res: &Tensor, grad: &Tensor| {
-            let (g, x, y) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(res)?);
-            let (g, x, y) = (g.slice::<T>()?, x.slice::<T>()?, y.slice::<T>()?);
-            let mut dx = vec![T::default(); x.len()];
-            kernel::par_chunks(&mut dx, n * c, |s, d| {
-                let at = s * n * c..(s + 1) * n * c;
-                let (x, g, y) = (&x[at.clone()], &g[at.clone()], &y[at]);
-                let (_, rstd) = statistics(x, n, c, eps);
-                let m1 = column_means(n, c, |r, i| g[r * c + i]);
-                let m2 = column_means(n, c, |r, i| g[r * c + i] * y[r * c + i]);
-                for (r, d) in d.chunks_exact_mut(c).enumerate() {
-                    for i in 0..c {
-                        d[i] = rstd[i] * (g[r * c + i] - m1[i] - y[r * c + i] * m2[i]);
+            let (g, y) = (kernel::read(grad)?, kernel::read(res)?);
+            let (g, y) = (g.slice::<T>()?, y.slice::<T>()?);
+            let mut dx = vec![T::default(); b * size];
+            for (s, rstd) in rstds.iter().enumerate() {
+                let at = s * size..(s + 1) * size;
+                let (g, y, d) = (&g[at.clone()], &y[at.clone()], &mut dx[at]);
+                let m1: Vec<T> = column_means(n, c, |r, sums: &mut [T]| {
+                    sums.iter_mut().zip(&g[r * c..]).for_each(|(s, g)| *s += *g);
+                });
+                let m2: Vec<T> = column_means(n, c, |r, sums: &mut [T]| {
+                    let row = g[r * c..].iter().zip(&y[r * c..]);
+                    sums.iter_mut().zip(row).for_each(|(s, (g, y))| *s += *g * *y);
+                });
+                kernel::par_chunks(d, c, |r, d: &mut [T]| {
+                    let (g, y) = (&g[r * c..(r + 1) * c], &y[r * c..(r + 1) * c]);
+                    let means = m1.iter().zip(&m2).zip(rstd);
+                    for ((d, (g, y)), ((m1, m2), rstd)) in
+                        d.iter_mut().zip(g.iter().zip(y)).zip(means)
+                    {
+                        *d = *rstd * (*g - *m1 - *y * *m2);
                     }
-                }
-            });
+                });
+            }
             Ok(vec![kernel::from_vec(dx, (b, n, c))?])
         };
         kernel::attach("instance-norm", &[&xs], ys, (b, n, c), backward)
