@@ -38,7 +38,7 @@ pub(crate) struct QuickstartArgs {
     /// A few pictures and steps only: whether everything works, in seconds
     #[arg(long)]
     pub(crate) mini: bool,
-    /// Length of the schedule, made for 10 minutes on 2 CPU cores; training stops after so many in any case
+    /// Length of the training schedule: 10 is made for at most 10 minutes on 2 CPU cores, 20 trains twice as long
     #[arg(long, value_name = "M", default_value_t = 10.0, value_parser = parse_minutes)]
     pub(crate) minutes: f64,
     /// Seed of data and training

@@ -11,6 +11,9 @@ use crate::viz::palette::{hex, series};
 /// Most points of a line: the charts are 420 units wide.
 const POINTS: usize = 400;
 
+/// Takes one term out of a step.
+type Term = fn(&StepPoint) -> f64;
+
 /// All charts that have data.
 ///
 /// # Errors
@@ -18,7 +21,7 @@ const POINTS: usize = 400;
 pub(super) fn section(course: &Course) -> Result<Markup> {
     let mut figures = Vec::new();
     figures.extend(scores(course)?);
-    let losses: [(&str, fn(&StepPoint) -> f64); 4] = [
+    let losses: [(&str, Term); 4] = [
         ("Total loss", |s| s.total),
         ("Segmentation loss", |s| s.segmentation),
         ("Similarity loss (erased words)", |s| s.similarity),
@@ -34,12 +37,7 @@ pub(super) fn section(course: &Course) -> Result<Markup> {
     })
 }
 
-fn loss(
-    course: &Course,
-    title: &str,
-    value: fn(&StepPoint) -> f64,
-    index: usize,
-) -> Result<Option<Markup>> {
+fn loss(course: &Course, title: &str, value: Term, index: usize) -> Result<Option<Markup>> {
     let raw: Vec<_> = course.steps.iter().map(|s| (s.step as f64, value(s))).collect();
     let smoothed = smooth(&raw, raw.len() as f64 / 60.0);
     let line = |name: &str, points: &[(f64, f64)], stroke| Series {
@@ -65,13 +63,24 @@ fn learning_rate(course: &Course) -> Result<Option<Markup>> {
 }
 
 fn scores(course: &Course) -> Result<Option<Markup>> {
-    let line = |(index, (name, points)): (usize, &(String, Vec<(f64, f64)>))| Series {
-        name: name.clone(),
-        colour: series(index),
-        points: points.clone(),
-        stroke: Stroke::Dots,
-    };
-    let lines = course.scores.iter().enumerate().map(line).collect();
+    let mut lines = Vec::new();
+    for (index, line) in course.scores.iter().enumerate() {
+        let (Some(first), Some(last)) = (line.points.first(), line.points.last()) else { continue };
+        if let Some(target) = line.target {
+            lines.push(Series {
+                name: "target".to_owned(),
+                colour: series(index),
+                points: vec![(first.0, target), (last.0, target)],
+                stroke: Stroke::Target,
+            });
+        }
+        lines.push(Series {
+            name: line.name.clone(),
+            colour: series(index),
+            points: line.points.clone(),
+            stroke: Stroke::Dots,
+        });
+    }
     let chart = Chart { x_label: "epoch".into(), y_range: Some(0.0..1.0), series: lines };
     figure("Validation scores", chart)
 }
@@ -84,11 +93,14 @@ fn figure(title: &str, chart: Chart) -> Result<Option<Markup>> {
                 b { (title) }
                 @if chart.series.len() > 1 {
                     span.keys {
-                        @for line in &chart.series {
+                        @for line in chart.series.iter().filter(|line| line.stroke != Stroke::Target) {
                             span.key {
                                 i.faint[line.stroke == Stroke::Faint] style=(format!("background:{}", hex(line.colour))) {}
                                 (line.name)
                             }
+                        }
+                        @if chart.series.iter().any(|line| line.stroke == Stroke::Target) {
+                            span.key { "- - target" }
                         }
                     }
                 }

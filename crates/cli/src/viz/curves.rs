@@ -140,12 +140,14 @@ pub(crate) fn smooth(points: &[(f64, f64)], window: f64) -> Vec<(f64, f64)> {
     let forward = sweep(&mut points.iter().map(|p| p.1));
     let mut backward = sweep(&mut points.iter().rev().map(|p| p.1));
     backward.reverse();
-    let merge = |((&(x, y), (fs, fw)), (bs, bw)): ((&(f64, f64), (f64, f64)), (f64, f64))| {
+    let mut smoothed = Vec::with_capacity(points.len());
+    for (index, &(x, y)) in points.iter().enumerate() {
+        let ((fs, fw), (bs, bw)) = (forward[index], backward[index]);
         // The point itself is in both sums; count it once.
         let value = if y.is_finite() { (fs + bs - y) / (fw + bw - 1.0) } else { f64::NAN };
-        (x, value)
-    };
-    points.iter().zip(forward).zip(backward).map(merge).collect()
+        smoothed.push((x, value));
+    }
+    smoothed
 }
 
 /// At most `limit` points, evenly picked, the last one kept: a chart of 420 units shows no more.

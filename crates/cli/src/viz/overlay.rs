@@ -179,8 +179,7 @@ mod tests {
     #[test]
     fn comparison_has_three_regions() {
         let image = RgbImage::from_pixel(4, 1, Rgb([200, 10, 10]));
-        let out =
-            comparison(&image, &[1, 0, 1, 0], &[1, 1, 0, 0]).unwrap();
+        let out = comparison(&image, &[1, 0, 1, 0], &[1, 1, 0, 0]).unwrap();
         let pixels: Vec<_> = out.pixels().map(|p| p.0).collect();
         assert_eq!(pixels[3][0], pixels[3][1], "background is grey");
         assert_eq!(pixels[1], [255; 3], "edge of the truth is outlined");

@@ -3,12 +3,14 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use dmmi_train::{Ended, EpochRecord, Evaluation, StepRecord, Tables};
+use dmmi_train::{EpochRecord, Evaluation, StepRecord, Summary, Tables};
 use refzom_dataset::Dataset;
 
 use super::{Done, Example, gallery, plan, predict_command, shell};
 use crate::progress::{count, duration};
-use crate::report::data::{Course, Headline, ReportData, ScoreRow, ScoreTable, StepPoint};
+use crate::report::data::{
+    Course, Headline, ReportData, ScoreLine, ScoreRow, ScoreTable, StepPoint,
+};
 
 /// Aims on unseen test scenes: oIoU, mIoU, zero-target accuracy.
 const TARGETS: [f64; 3] = [0.75, 0.70, 0.85];
@@ -37,7 +39,7 @@ pub(super) fn build(
         remarks: remarks(done, &headline),
         headline,
         tables: tables(done.evaluation),
-        course: course(&steps, &epochs),
+        course: course(&steps, &epochs, plan.settings.mini),
         gallery: gallery::sections(done.engine, dataset, done.evaluation)?,
         configuration: plan.train.to_toml()?,
         environment: environment(done, training),
@@ -98,13 +100,6 @@ fn remarks(done: &Done<'_>, headline: &[Headline]) -> Vec<String> {
     let of = |group: &str| groups.get(group).map(Tables::summary).unwrap_or_default();
     let shown = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{:.2}", v * 100.0));
     let mut remarks = Vec::new();
-    if done.outcome.ended == Ended::Minutes {
-        remarks.push(format!(
-            "Training stopped at its time limit in epoch {} of {}, before the learning rate had come down: this machine was slower than the schedule assumes. A new run with more --minutes has a longer schedule, so give this one more time with a faster machine or fewer other programs.",
-            done.outcome.epoch + 1,
-            done.plan.train.schedule.epochs
-        ));
-    }
     for (index, number) in headline.iter().enumerate() {
         let (Some(false), Some(target), Some(value)) =
             (number.reached(), number.target, number.value)
@@ -197,7 +192,7 @@ fn gres(tables: &Tables) -> Vec<Option<f64>> {
     scores
 }
 
-fn course(steps: &[StepRecord], epochs: &[EpochRecord]) -> Course {
+fn course(steps: &[StepRecord], epochs: &[EpochRecord], mini: bool) -> Course {
     let step = |record: &StepRecord| StepPoint {
         step: record.step as u64,
         total: record.stats.total,
@@ -206,16 +201,21 @@ fn course(steps: &[StepRecord], epochs: &[EpochRecord]) -> Course {
         contrastive: record.stats.contrastive,
         learning_rate: record.lr,
     };
-    let line = |name: &str, value: fn(&dmmi_train::Summary) -> Option<f64>| {
+    let targets = (!mini).then_some(TARGETS);
+    let line = |index: usize, name: &str, value: fn(&Summary) -> Option<f64>| {
         let point = |e: &EpochRecord| Some((e.epoch as f64, value(e.val.as_ref()?)?));
-        (name.to_owned(), epochs.iter().filter_map(point).collect())
+        ScoreLine {
+            name: name.to_owned(),
+            points: epochs.iter().filter_map(point).collect(),
+            target: targets.map(|targets| targets[index]),
+        }
     };
     Course {
         steps: steps.iter().map(step).collect(),
         scores: vec![
-            line("oIoU", |s| s.overall_iou),
-            line("mIoU", |s| s.mean_iou),
-            line("zero-target Acc", |s| s.zero_accuracy),
+            line(0, "oIoU", |s| s.overall_iou),
+            line(1, "mIoU", |s| s.mean_iou),
+            line(2, "zero-target Acc", |s| s.zero_accuracy),
         ],
     }
 }
@@ -278,7 +278,7 @@ fn commands(done: &Done<'_>, example: Option<&Example>) -> Vec<(String, String)>
     let data = shell(&plan.data_dir().display().to_string());
     let mut commands = vec![
         (
-            "The whole run again, into another folder; on a CPU the same data and, if no time limit cuts it short, the same weights.".to_owned(),
+            "The whole run again, into another folder; on a CPU the same data and the same weights.".to_owned(),
             format!("{program} quickstart --out runs/again {}", plan::flags(plan.settings)),
         ),
         (

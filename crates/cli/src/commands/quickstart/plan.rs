@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::super::synth::Preset;
 use crate::exit::{OrBadInput, bad_input};
 
-/// The recipe's schedule is made for so many minutes on two CPU cores, everything included.
+/// The recipe's schedule is made for at most so many minutes on two CPU cores, everything included. There is
+/// no limit by the clock: it would cut the schedule short on a slower machine, and no two runs would be alike.
 const RECIPE_MINUTES: f64 = 10.0;
-/// Share of the minutes that training may take: the rest is for data, scoring and report.
-const TRAINING_SHARE: f64 = 0.9;
 
 /// What the user chose.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -75,7 +74,6 @@ impl Plan {
         } else {
             let epochs = train.schedule.epochs as f64 * settings.minutes / RECIPE_MINUTES;
             train.schedule.epochs = epochs.round().clamp(1.0, 100_000.0) as usize;
-            train.stop.minutes = Some(settings.minutes * TRAINING_SHARE);
         }
         Ok(plan(train))
     }
