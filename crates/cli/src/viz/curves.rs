@@ -73,6 +73,7 @@ fn draw(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let root = SVGBackend::with_string(text, SIZE).into_drawing_area();
     let decimals = decimals(&y_range);
+    let x_steps = x_range.end - x_range.start; // whole steps or epochs: no label between two
     let mut context = ChartBuilder::on(&root)
         .margin(8)
         .margin_right(14)
@@ -88,7 +89,7 @@ fn draw(
         .label_style(("sans-serif", 13))
         .x_desc(chart.x_label.as_str())
         .axis_desc_style(("sans-serif", 13))
-        .x_labels(6)
+        .x_labels(((x_steps + 1.0) as usize).clamp(2, 6))
         .y_labels(6)
         .x_label_formatter(&|x| format!("{x:.0}"))
         .y_label_formatter(&|y| number(*y, decimals))
