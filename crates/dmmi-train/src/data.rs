@@ -1,11 +1,12 @@
 //! From a configuration's `[data]` to batches: the only file that knows how datasets are opened.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use refzom_dataset::text::{BERT_BASE_UNCASED_VOCAB, EraseMode, ExpressionTokenizer, PhraseEraser, Replacement};
 use refzom_dataset::{
-    Batches, Dataset, DatasetConfig, ImageTransform, Loader, LoaderConfig, Order, Preparation, Rejected,
-    count_reasons,
+    Batches, DataError, Dataset, DatasetConfig, ImageTransform, Loader, LoaderConfig, Order, Orientation,
+    Preparation, Sample, count_reasons, load_rgb,
 };
 
 use crate::checkpoint::{Fingerprint, ModelFile};
@@ -29,7 +30,7 @@ pub struct RunData {
 pub struct Split {
     name: String,
     dataset: Dataset,
-    rejected: Vec<Rejected>,
+    left_out: BTreeMap<String, usize>,
     loader: Loader,
     image_size: [usize; 2],
 }
@@ -57,6 +58,7 @@ impl RunData {
     pub fn open(config: &TrainConfig) -> Result<Self> {
         let data = &config.data;
         let (vocab, vocab_size) = load_vocabulary(&data.vocab)?;
+        let check = if data.check_pictures { data.workers } else { 0 };
         let shape = Shape { image_size: data.image_size, max_words: data.max_words, vocab: &vocab };
         let how = training_preparation(&shape, data, config.seed)?;
         let settings = LoaderConfig {
@@ -67,14 +69,14 @@ impl RunData {
             order: data.order,
             seed: config.seed,
         };
-        let train = Split::open(&data.train, how, settings, data.image_size)?;
+        let train = Split::open(&data.train, how, settings, data.image_size, check)?;
         let val = match &data.val {
             None => None,
             Some(val) => {
                 let mut how = shape.preparation()?;
                 how.cache_bytes = data.cache_mb << 20;
                 let settings = evaluation_settings(config.eval.batch_size, data.workers, data.prefetch);
-                Some(Split::open(val, how, settings, data.image_size)?)
+                Some(Split::open(val, how, settings, data.image_size, check)?)
             }
         };
         let notes = std::iter::once(("training", &train))
@@ -125,19 +127,50 @@ fn evaluation_settings(batch_size: usize, workers: usize, prefetch: usize) -> Lo
 }
 
 impl Split {
-    fn open(cfg: &DatasetConfig, how: Preparation, settings: LoaderConfig, image_size: [usize; 2]) -> Result<Self> {
-        let (dataset, rejected) = Dataset::load(cfg)?;
+    /// `check`: threads that decode every picture once to leave out damaged ones; 0: none does.
+    fn open(
+        cfg: &DatasetConfig,
+        how: Preparation,
+        settings: LoaderConfig,
+        image_size: [usize; 2],
+        check: usize,
+    ) -> Result<Self> {
+        let (mut dataset, rejected) = Dataset::load(cfg)?;
+        let mut left_out: BTreeMap<String, usize> =
+            count_reasons(&rejected).into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect();
+        if check > 0 {
+            let damaged = damaged_pictures(&dataset, check);
+            if !damaged.is_empty() {
+                let (bad, good): (Vec<Sample>, Vec<Sample>) =
+                    dataset.samples().iter().cloned().partition(|s| damaged.contains_key(&s.image_path));
+                for sample in &bad {
+                    *left_out.entry(damaged[&sample.image_path].clone()).or_insert(0) += 1;
+                }
+                if good.is_empty() {
+                    let first = damaged.into_values().next().unwrap_or_default();
+                    return Err(DataError::Empty(format!(
+                        "no picture of split {:?} in {} can be decoded; first: {first}",
+                        cfg.split,
+                        cfg.dir.display()
+                    ))
+                    .into());
+                }
+                dataset = Dataset::from_samples(good);
+            }
+        }
         let loader = Loader::new(&dataset, how, settings)?;
-        Ok(Self { name: cfg.split.clone(), dataset, rejected, loader, image_size })
+        Ok(Self { name: cfg.split.clone(), dataset, left_out, loader, image_size })
     }
 
-    /// Opens a split for scoring the model that `file` describes, in the order of the refs file.
+    /// Opens a split for scoring the model that `file` describes, in the order of the refs file. Samples of damaged pictures are
+    /// left out.
     ///
     /// # Errors
     /// [`Error::Data`] when files are missing or nothing usable is in them.
     pub fn for_model(cfg: &DatasetConfig, file: &ModelFile, batch_size: usize) -> Result<Self> {
         let shape = Shape { image_size: file.image_size, max_words: file.max_words, vocab: &file.vocab };
-        Self::open(cfg, shape.preparation()?, evaluation_settings(batch_size, 2, 4), file.image_size)
+        let settings = evaluation_settings(batch_size, 2, 4);
+        Self::open(cfg, shape.preparation()?, settings, file.image_size, 2)
     }
 
     /// Name of the split in the refs file.
@@ -150,9 +183,9 @@ impl Split {
         &self.dataset
     }
 
-    /// Records that were left out, and why.
-    pub fn rejected(&self) -> &[Rejected] {
-        &self.rejected
+    /// How many records or sentences were left out, by reason; a damaged picture is a reason of its own.
+    pub fn left_out(&self) -> &BTreeMap<String, usize> {
+        &self.left_out
     }
 
     /// Number of samples.
@@ -200,9 +233,42 @@ impl Split {
 
     /// One line a kind of fault.
     fn faults(&self, role: &str) -> Vec<String> {
-        let line = |(reason, n): (&str, usize)| format!("{role} split: {n} left out: {reason}");
-        count_reasons(&self.rejected).into_iter().map(line).collect()
+        self.left_out.iter().map(|(reason, n)| format!("{role} split: {n} left out: {reason}")).collect()
     }
+}
+
+/// Pictures that cannot be decoded or are not as large as announced, with the reason.
+fn damaged_pictures(dataset: &Dataset, threads: usize) -> BTreeMap<PathBuf, String> {
+    let announced: BTreeMap<&PathBuf, (u32, u32)> =
+        dataset.samples().iter().map(|s| (&s.image_path, (s.width, s.height))).collect();
+    let announced: Vec<_> = announced.into_iter().collect();
+    let share = announced.len().div_ceil(threads).max(1);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = announced
+            .chunks(share)
+            .map(|part| {
+                scope.spawn(move || {
+                    let damage = |(path, size): &(&PathBuf, (u32, u32))| match load_rgb(path, Orientation::Ignore) {
+                        Err(error) => Some(((*path).clone(), error.to_string())),
+                        Ok(picture) if picture.dimensions() != *size => {
+                            let (w, h) = picture.dimensions();
+                            let what = format!(
+                                "image {}: has {w} x {h} pixels, instances.json says {} x {}",
+                                path.display(),
+                                size.0,
+                                size.1
+                            );
+                            Some(((*path).clone(), what))
+                        }
+                        Ok(_) => None,
+                    };
+                    part.iter().filter_map(damage).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        // A worker that panicked on a picture has said so; its part is then found out by the loader.
+        workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
+    })
 }
 
 /// The vocabulary a configuration names: its text and its number of pieces.

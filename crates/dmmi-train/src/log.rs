@@ -20,6 +20,8 @@ const EPOCHS: &str = "epochs.csv";
 pub struct RunLog {
     root: PathBuf,
     files: Option<Files>,
+    /// Notes from before the start.
+    early: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -41,7 +43,7 @@ enum Line<'a> {
 impl RunLog {
     /// A log in `root`; files are opened when the run starts.
     pub fn new(root: impl AsRef<Path>) -> Self {
-        Self { root: root.as_ref().to_path_buf(), files: None }
+        Self { root: root.as_ref().to_path_buf(), files: None, early: Vec::new() }
     }
 
     fn line(&mut self, line: &Line<'_>) -> Result<()> {
@@ -70,7 +72,7 @@ impl Observer for RunLog {
         let steps = reopen(&steps, STEP_HEADER, |line| csv_field(line, 0) <= start.step)?;
         let epochs = reopen(&epochs, EPOCH_HEADER, |line| csv_field(line, 0) <= start.epoch)?;
         self.files = Some(Files { jsonl, steps, epochs });
-        Ok(())
+        std::mem::take(&mut self.early).iter().try_for_each(|text| self.line(&Line::Note { text }))
     }
 
     fn step(&mut self, record: &StepRecord) -> Result<()> {
@@ -126,6 +128,9 @@ impl Observer for RunLog {
     }
 
     fn note(&mut self, text: &str) -> Result<()> {
+        if self.files.is_none() {
+            self.early.push(text.to_owned());
+        }
         self.line(&Line::Note { text })
     }
 }

@@ -15,7 +15,7 @@ use crate::checkpoint::{
     load_tensors, save_tensors, write_json, write_model,
 };
 use crate::config::TrainConfig;
-use crate::data::{RunData, Split};
+use crate::data::{RunData, Split, load_vocabulary};
 use crate::error::{Error, Result};
 use crate::evaluate::{Evaluation, evaluate};
 use crate::network::Network;
@@ -28,12 +28,13 @@ const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 
 /// Keys that may differ when a run is resumed: they do not change its result.
-const FREE_ON_RESUME: [&str; 17] = [
+const FREE_ON_RESUME: [&str; 18] = [
     "out",
     "init",
     "data.workers",
     "data.prefetch",
     "data.cache_mb",
+    "data.check_pictures",
     "data.test",
     "data.train.dir",
     "data.train.refs",
@@ -105,8 +106,10 @@ pub struct Outcome {
 /// # Errors
 /// Bad input ([`Error::is_bad_input`]), a loss that is not finite, a full disk, or no memory. Checkpoints written before stay intact.
 pub fn train(config: TrainConfig, options: &RunOptions, observer: &mut dyn Observer) -> Result<Outcome> {
+    // The network's sizes are checked before any data is read.
+    let (_, vocabulary) = load_vocabulary(&config.data.vocab)?;
+    let config = config.with_vocabulary(vocabulary)?;
     let data = RunData::open(&config)?;
-    let config = config.with_vocabulary(data.vocab_size())?;
     let dir = RunDir::open(&config.out)?;
     if !options.resume && !dir.is_empty() {
         return Err(Error::RunExists(config.out.clone()));

@@ -54,7 +54,7 @@ struct Written<'a> {
     checkpoint: String,
     step: usize,
     data: String,
-    left_out: BTreeMap<&'static str, usize>,
+    left_out: &'a BTreeMap<String, usize>,
     device: String,
     markdown: &'a str,
     #[serde(flatten)]
@@ -69,8 +69,7 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let split = Split::for_model(&cfg, &loaded.file, args.batch_size as usize)?;
     println!("checkpoint  {} ({} steps, {} epochs)", loaded.path.display(), loaded.file.step, loaded.file.epoch);
     println!("data        {}, split {}: {}", args.data.display(), args.split, split.dataset().summary());
-    let left_out = refzom_dataset::count_reasons(split.rejected());
-    for (reason, n) in &left_out {
+    for (reason, n) in split.left_out() {
         println!("left out    {n}: {reason}");
     }
     let progress = bar(split.len() as u64);
@@ -87,14 +86,14 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     }
     let data = format!("{}, {}", args.data.display(), args.split);
     let markdown = markdown(&loaded.path.display().to_string(), &data, &evaluation);
-    println!("{markdown}");
+    println!("\n{markdown}\n");
     println!("{} expressions in {} on {}", evaluation.records.len(), duration(evaluation.seconds), name(&device));
     if let Some(out) = &args.out {
         let written = Written {
             checkpoint: loaded.path.display().to_string(),
             step: loaded.file.step,
             data,
-            left_out,
+            left_out: split.left_out(),
             device: name(&device),
             markdown: &markdown,
             evaluation: &evaluation,
@@ -113,13 +112,13 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
 fn tables(title: &str, groups: &BTreeMap<String, Tables>) -> String {
     let mut text = String::new();
     for (protocol, scores) in PROTOCOLS {
-        let _ = write!(text, "\n{:<28}{:>7}", format!("{protocol} {title}"), "n");
+        let _ = write!(text, "\n{:<32}{:>7}", format!("{protocol} {title}"), "n");
         for (name, _) in groups.values().next().map(scores).unwrap_or_default() {
             let _ = write!(text, "{name:>8}");
         }
         for group in ["all", "zero", "one", "many"] {
             let Some(tables) = groups.get(group) else { continue };
-            let _ = write!(text, "\n  {group:<26}{:>7}", tables.samples);
+            let _ = write!(text, "\n  {group:<30}{:>7}", tables.samples);
             for (_, score) in scores(tables) {
                 let _ = write!(text, "{:>8}", percent(score));
             }

@@ -2,10 +2,11 @@
 
 #![allow(clippy::print_stdout)] // results go to standard output
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
-use clap::Args;
+use clap::{ArgGroup, Args};
 use dmmi_model::DmmiConfig;
 use dmmi_train::{Inventory, Network, TrainConfig, load_model, load_vocabulary, param_groups};
 
@@ -13,18 +14,19 @@ use crate::progress::{count, percent};
 
 /// Arguments of `info`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true).args(["checkpoint", "config"]))]
 #[command(after_help = "Examples:
   dmmi-cli info --checkpoint runs/quickstart
   dmmi-cli info --config run.toml --tensors")]
 pub(crate) struct InfoArgs {
     /// A checkpoint or run directory
-    #[arg(long, value_name = "DIR", required_unless_present = "config", conflicts_with = "config")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint: Option<PathBuf>,
     /// A run configuration (TOML)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Change one value of the configuration, typed as in TOML; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", requires = "config")]
+    #[arg(long = "set", value_name = "KEY=VALUE", conflicts_with = "checkpoint")]
     pub(crate) set: Vec<String>,
     /// List every tensor with its shape
     #[arg(long)]
@@ -91,7 +93,6 @@ fn of_config(path: &Path, set: &[String]) -> anyhow::Result<Inventory> {
 }
 
 fn network(config: &DmmiConfig) -> anyhow::Result<()> {
-    println!("\n[model]");
-    println!("{}", toml::to_string(config)?.trim_end());
+    println!("\n{}", toml::to_string(&BTreeMap::from([("model", config)]))?.trim_end());
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use clap::Args;
-use dmmi_train::{Ended, Observers, Outcome, RunLog, RunOptions, TrainConfig, recipes};
+use clap::{ArgGroup, Args};
+use dmmi_train::{Ended, Observers, Outcome, RunLog, RunOptions, Score, TrainConfig, recipes};
 
 use crate::device::DeviceChoice;
 use crate::exit::{INTERRUPTED, Interrupted, bad_input};
@@ -16,6 +16,7 @@ use crate::progress::{Console, percent, since};
 
 /// Arguments of `train`.
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true).args(["config", "recipe"]))]
 #[command(after_help = "Examples:
   dmmi-cli train --config run.toml
   dmmi-cli train --config run.toml --set optimizer.lr=1e-4 --set schedule.epochs=10
@@ -25,10 +26,10 @@ use crate::progress::{Console, percent, since};
 Ctrl-C finishes the step, writes a checkpoint and ends; a second Ctrl-C ends at once.")]
 pub(crate) struct TrainArgs {
     /// The run's configuration (TOML); paths in it are relative to the current directory
-    #[arg(long, short, value_name = "FILE", required_unless_present = "recipe")]
+    #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Start from an embedded configuration instead: quickstart, coco33_overfit, refzom_swin_base
-    #[arg(long, value_name = "NAME", conflicts_with = "config")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) recipe: Option<String>,
     /// Change one value of the configuration, typed as in TOML; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -75,11 +76,11 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
     let mut console = Console::new(args.quiet);
     let mut log = RunLog::new(&config.out);
     let clock = Instant::now();
-    let out = config.out.clone();
+    let (out, score) = (config.out.clone(), config.eval.best_by);
     let mut observers = Observers(vec![&mut log, &mut console]);
     let outcome = dmmi_train::train(config, &options, &mut observers)?;
     drop(console);
-    finish(&outcome, &out, &since(clock))
+    finish(&outcome, &out, score, &since(clock))
 }
 
 /// Sets a flag on the first Ctrl-C (or termination request); the second ends the process at once.
@@ -96,7 +97,7 @@ pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Says how the run ended and what to do next.
-fn finish(outcome: &Outcome, out: &Path, took: &str) -> anyhow::Result<()> {
+fn finish(outcome: &Outcome, out: &Path, score: Score, took: &str) -> anyhow::Result<()> {
     let at = format!("{} steps, {} epochs", outcome.step, outcome.epoch);
     match outcome.ended {
         Ended::Interrupted => {
@@ -109,7 +110,12 @@ fn finish(outcome: &Outcome, out: &Path, took: &str) -> anyhow::Result<()> {
         Ended::Minutes => println!("stop.minutes over: {at} in {took}; go on with --resume"),
     }
     match outcome.best {
-        Some(best) => println!("best: {} after epoch {}: {}", percent(Some(best.score)), best.epoch, outcome.checkpoint.display()),
+        Some(best) => println!(
+            "best: validation {score} {} after epoch {}: {}",
+            percent(Some(best.score)),
+            best.epoch,
+            outcome.checkpoint.display()
+        ),
         None => println!("checkpoint: {}", outcome.checkpoint.display()),
     }
     println!("next: dmmi-cli predict --checkpoint {} --image PICTURE --text SENTENCE --out DIR", out.display());
