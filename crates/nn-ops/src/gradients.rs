@@ -96,7 +96,7 @@ fn sum_of_squares(g: &Tensor) -> Result<f64> {
         let g = g.slice::<T>()?;
         let parts = kernel::par_sum::<f64, _>(g.len(), 1, 1, |range, acc| {
             let g = &g[range];
-            acc[0] += sum_of(g.len(), |i| WithDType::to_f64(g[i]).powi(2));
+            acc[0] += g.chunks(1 << 12).map(|g| sum_of(g.len(), |i| WithDType::to_f64(g[i]).powi(2))).sum::<f64>();
         });
         Ok(parts[0])
     })

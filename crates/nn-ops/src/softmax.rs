@@ -70,8 +70,15 @@ pub(crate) fn composed(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result
     candle_nn::ops::softmax(&xs, D::Minus1)?.to_dtype(dtype)
 }
 
+#[inline(always)]
 fn softmax_row<T: Real>(row: &mut [T]) {
-    let max = row.iter().fold(T::NEG_INF, |m, v| m.larger(*v));
+    // Eight running maxima: the compiler may not reorder one.
+    let (blocks, rest) = row.as_chunks::<8>();
+    let mut most = [T::NEG_INF; 8];
+    for block in blocks {
+        most.iter_mut().zip(block).for_each(|(m, v)| *m = m.larger(*v));
+    }
+    let max = most.iter().chain(rest).fold(T::NEG_INF, |m, v| m.larger(*v));
     for v in row.iter_mut() {
         *v = (*v - max).exp();
     }
@@ -129,7 +136,8 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
             let mut dx = vec![T::default(); y.len()];
             kernel::par_chunks(&mut dx, k, |r, d| {
                 let (gr, y) = (&gr[r * k..(r + 1) * k], &y[r * k..(r + 1) * k]);
-                let dot = crate::norm::sum_of(k, |i| gr[i] * y[i]);
+                let dot = crate::norm::sum_over([gr, y], |[g, y]| g * y);
+                let (gr, y, d) = (&gr[..k], &y[..k], &mut d[..k]); // drops the bounds checks
                 for i in 0..k {
                     d[i] = y[i] * (gr[i] - dot);
                 }

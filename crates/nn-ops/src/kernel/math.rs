@@ -3,6 +3,15 @@
 //! Constants: Cephes (`expf`, Moshier 1989), fdlibm and Numerical Recipes (`erf`). The tests at the foot walk the whole
 //! range against f64.
 
+/// A polynomial from its highest coefficient down, written out: LLVM does not vectorise around a loop over coefficients.
+macro_rules! horner {
+    ($x:expr; $first:expr $(, $c:expr)*) => {{
+        let p: f32 = $first;
+        $(let p = p * $x + $c;)*
+        p
+    }};
+}
+
 /// `e^x`: within 2 units in the last place; subnormal results are rounded once more.
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
@@ -14,10 +23,8 @@ pub(super) fn exp(x: f32) -> f32 {
     let t = x * std::f32::consts::LOG2_E + ROUND;
     let n = t - ROUND;
     let r = x - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let mut p = 1.987_569_1e-4;
-    for c in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5] {
-        p = p * r + c;
-    }
+    let p =
+        horner!(r; 1.987_569_1e-4, 1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5);
     let y = p * r * r + r + 1.0;
     // 2^n in two factors, as n may reach past the exponents of f32.
     let n = (t.to_bits() as i32).wrapping_sub(ROUND.to_bits() as i32);
@@ -35,30 +42,11 @@ pub(super) fn erf(x: f32) -> f32 {
     let a = x.abs();
     let a = if a > 4.5 { 4.5 } else { a }; // erf rounds to 1 there
     let s = a * a;
-    let mut p = -2.376_301_7e-5;
-    for c in [-5.770_270_2e-3, -2.848_175e-2, -0.325_042_1, 0.128_379_17] {
-        p = p * s + c;
-    }
-    let mut q = -3.960_228e-6;
-    for c in [1.324_947_3e-4, 5.081_306e-3, 6.502_225e-2, 0.397_917_2, 1.0] {
-        q = q * s + c;
-    }
+    let p = horner!(s; -2.376_301_7e-5, -5.770_270_2e-3, -2.848_175e-2, -0.325_042_1, 0.128_379_17);
+    let q = horner!(s; -3.960_228e-6, 1.324_947_3e-4, 5.081_306e-3, 6.502_225e-2, 0.397_917_2, 1.0);
     let near = a + a * (p / q);
     let t = 1.0 / (1.0 + 0.5 * a);
-    let mut p = 0.170_872_77;
-    for c in [
-        -0.822_152_2,
-        1.488_515_9,
-        -1.135_204,
-        0.278_868_08,
-        -0.186_288_06,
-        0.096_784_18,
-        0.374_091_96,
-        1.000_023_7,
-        -1.265_512_2,
-    ] {
-        p = p * t + c;
-    }
+    let p = horner!(t; 0.170_872_77, -0.822_152_2, 1.488_515_9, -1.135_204, 0.278_868_08, -0.186_288_06, 0.096_784_18, 0.374_091_96, 1.000_023_7, -1.265_512_2);
     let far = 1.0 - t * exp(p - s);
     let y = if a < 1.0 { near } else { far };
     y.copysign(x)

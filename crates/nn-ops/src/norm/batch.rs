@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 
-use super::{sum, sum_of};
+use super::{sum, sum_of, sum_over};
 use crate::kernel::{self, Plan, Real, dispatch};
 use crate::mode::Mode;
 
@@ -107,7 +107,7 @@ fn statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
             let mean = sum_of(b, |s| sum(plane(s, k))) / n;
             let var = sum_of(b, |s| {
                 let p = plane(s, k);
-                sum_of(cells, |i| (p[i] - mean) * (p[i] - mean))
+                sum_over([p], |[x]| (x - mean) * (x - mean))
             }) / n;
             *out = (mean, var);
         });
@@ -190,8 +190,7 @@ fn fused(
                 let (m, r) = (mean[k], rstd[k]);
                 let first = sum_of(b, |s| sum(&g[at(s, k)]));
                 let second = sum_of(b, |s| {
-                    let (g, x) = (&g[at(s, k)], &x[at(s, k)]);
-                    sum_of(cells, |i| g[i] * (x[i] - m) * r)
+                    sum_over([&g[at(s, k)], &x[at(s, k)]], |[g, x]| g * (x - m) * r)
                 });
                 *out = (first, second);
             });
@@ -201,6 +200,7 @@ fn fused(
                 let (m, r) = (mean[k], rstd[k]);
                 let (m1, m2) = (sums[k].0 / n, sums[k].1 / n);
                 let (g, x) = (&g[p * cells..(p + 1) * cells], &x[p * cells..(p + 1) * cells]);
+                let (g, x, d) = (&g[..cells], &x[..cells], &mut d[..cells]); // drops the bounds checks
                 for i in 0..cells {
                     d[i] = wt[k] * r * (g[i] - m1 - (x[i] - m) * r * m2);
                 }

@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
-use super::{moments, sum_of};
+use super::{moments, sum_over};
 use crate::kernel::{self, Plan, Real, dispatch};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last dimension: `(.., C)` to `(.., C)`, biased variance.
@@ -49,6 +49,7 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor
             kernel::par_chunks(&mut ys, c, |r, y| {
                 let x = &x[r * c..(r + 1) * c];
                 let (mean, rstd) = moments(x, eps);
+                let (x, y, w, b) = (&x[..c], &mut y[..c], &w[..c], &b[..c]); // drops the bounds checks
                 for i in 0..c {
                     y[i] = (x[i] - mean) * rstd * w[i] + b[i];
                 }
@@ -63,8 +64,9 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor
             kernel::par_chunks(&mut dx, c, |r, d| {
                 let (x, g) = (&x[r * c..(r + 1) * c], &g[r * c..(r + 1) * c]);
                 let (mean, rstd) = moments(x, eps);
-                let m1 = sum_of(c, |i| g[i] * w[i]) / n;
-                let m2 = sum_of(c, |i| g[i] * w[i] * (x[i] - mean) * rstd) / n;
+                let m1 = sum_over([g, w], |[g, w]| g * w) / n;
+                let m2 = sum_over([g, w, x], |[g, w, x]| g * w * (x - mean) * rstd) / n;
+                let (x, g, w, d) = (&x[..c], &g[..c], &w[..c], &mut d[..c]);
                 for i in 0..c {
                     d[i] = rstd * (g[i] * w[i] - m1 - (x[i] - mean) * rstd * m2);
                 }
@@ -75,6 +77,7 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor
                 for r in range {
                     let (x, g) = (&x[r * c..(r + 1) * c], &g[r * c..(r + 1) * c]);
                     let (mean, rstd) = moments(x, eps);
+                    let (x, g, dw, db) = (&x[..c], &g[..c], &mut dw[..c], &mut db[..c]);
                     for i in 0..c {
                         dw[i] += g[i] * (x[i] - mean) * rstd;
                         db[i] += g[i];
