@@ -9,7 +9,9 @@ use crate::commands::{eval, info, predict, quickstart, synth, train};
 /// Give it a picture and a sentence; it marks every object the sentence means: one, several, or none at all.
 #[derive(Debug, Parser)]
 #[command(name = "dmmi-cli", version, about, long_about, arg_required_else_help = true)]
-#[command(after_help = "Start here:  dmmi-cli quickstart\n\nExit codes: 0 done, 2 bad input, 1 other failure, 130 interrupted.")]
+#[command(
+    after_help = "Start here:  dmmi-cli quickstart\n\nExit codes: 0 done, 2 bad input, 1 other failure, 130 interrupted."
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -60,7 +60,8 @@ impl DeviceChoice {
                         "--device {self}: this program was built without CUDA; rebuild with --features cuda or use --device cpu"
                     ));
                 }
-                cuda(index).map_err(|error| bad_input!("--device {self}: {error:#}; use --device cpu"))
+                cuda(index)
+                    .map_err(|error| bad_input!("--device {self}: {error:#}; use --device cpu"))
             }
         }
     }

@@ -68,7 +68,9 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<BadInput>()
             || cause.downcast_ref::<refzom_dataset::DataError>().is_some()
-            || cause.downcast_ref::<dmmi_train::Error>().is_some_and(dmmi_train::Error::is_bad_input)
+            || cause
+                .downcast_ref::<dmmi_train::Error>()
+                .is_some_and(dmmi_train::Error::is_bad_input)
     })
 }
 

@@ -73,7 +73,9 @@ impl Observer for Console {
             s.similarity,
             s.contrastive,
             self.rate.samples_per_second(),
-            duration(self.rate.seconds_per_step() * start.total_steps.saturating_sub(record.step) as f64),
+            duration(
+                self.rate.seconds_per_step() * start.total_steps.saturating_sub(record.step) as f64
+            ),
         ));
         self.bar.set_position(record.step as u64);
         Ok(())
@@ -135,7 +137,9 @@ impl Observer for Console {
 /// A bar for work without loss terms: `prefix ---- 12/40 00:03`.
 pub(crate) fn bar(length: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(8));
-    let style = ProgressStyle::with_template("{prefix} [{bar:24}] {pos}/{len} {elapsed_precise}  {wide_msg}");
+    let style = ProgressStyle::with_template(
+        "{prefix} [{bar:24}] {pos}/{len} {elapsed_precise}  {wide_msg}",
+    );
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar
 }

@@ -15,7 +15,10 @@ fn refused(args: &[&str], words: &[&str]) {
     let output = run(args);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
-    let line = text.lines().find(|line| line.starts_with("error:")).unwrap_or_else(|| panic!("{args:?}: {text}"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("error:"))
+        .unwrap_or_else(|| panic!("{args:?}: {text}"));
     for word in words {
         assert!(line.contains(word), "{args:?}: no \"{word}\" in: {line}");
     }
@@ -38,7 +41,10 @@ fn configurations() {
     let broken = path("broken.toml", "seed = 1\nlr == 3\n");
     refused(&["train", "--config", &broken], &["broken.toml", "line 2"]);
     let unknown = path("unknown.toml", &format!("{DATA}[optimizer]\nlearning_rate = 0.1\n"));
-    refused(&["train", "--config", &unknown], &["unknown.toml", "optimizer", "learning_rate", "`lr`"]);
+    refused(
+        &["train", "--config", &unknown],
+        &["unknown.toml", "optimizer", "learning_rate", "`lr`"],
+    );
     let missing = path("missing.toml", "seed = 1\n");
     refused(&["train", "--config", &missing], &["data", "train"]);
     let good = path("good.toml", DATA);

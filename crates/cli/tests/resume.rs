@@ -98,7 +98,9 @@ fn killed_and_resumed_equals_undisturbed() {
     let (whole, broken) = (root.path().join("whole"), root.path().join("broken"));
     let out = |dir: &Path| dir.to_str().unwrap().to_owned();
     let base = |dir: &Path| -> Vec<String> {
-        ["train", "--config", config, "--device", "cpu", "--quiet", "--out", &out(dir)].map(String::from).to_vec()
+        ["train", "--config", config, "--device", "cpu", "--quiet", "--out", &out(dir)]
+            .map(String::from)
+            .to_vec()
     };
     let start = |dir: &Path, resume: bool, slow: u64| {
         let args = base(dir);

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use refzom_dataset::text::{BERT_BASE_UNCASED_VOCAB, EraseMode, ExpressionTokenizer, PhraseEraser, Replacement};
+use refzom_dataset::text::{
+    BERT_BASE_UNCASED_VOCAB, EraseMode, ExpressionTokenizer, PhraseEraser, Replacement,
+};
 use refzom_dataset::{
-    Batches, DataError, Dataset, DatasetConfig, ImageTransform, Loader, LoaderConfig, Order, Orientation,
-    Preparation, Sample, count_reasons, load_rgb,
+    Batches, DataError, Dataset, DatasetConfig, ImageTransform, Loader, LoaderConfig, Order,
+    Orientation, Preparation, Sample, count_reasons, load_rgb,
 };
 
 use crate::checkpoint::{Fingerprint, ModelFile};
@@ -75,7 +77,8 @@ impl RunData {
             Some(val) => {
                 let mut how = shape.preparation()?;
                 how.cache_bytes = data.cache_mb << 20;
-                let settings = evaluation_settings(config.eval.batch_size, data.workers, data.prefetch);
+                let settings =
+                    evaluation_settings(config.eval.batch_size, data.workers, data.prefetch);
                 Some(Split::open(val, how, settings, data.image_size, check)?)
             }
         };
@@ -116,14 +119,20 @@ fn training_preparation(shape: &Shape<'_>, data: &DataConfig, seed: u64) -> Resu
         EraseToken::Pad => Replacement::Pad,
         EraseToken::Mask => Replacement::Mask(how.tokenizer.mask_id()),
     };
-    how.eraser = mode
-        .map(|mode| PhraseEraser::with_builtin_tagger(mode, replacement))
-        .transpose()?;
+    how.eraser =
+        mode.map(|mode| PhraseEraser::with_builtin_tagger(mode, replacement)).transpose()?;
     Ok(how)
 }
 
 fn evaluation_settings(batch_size: usize, workers: usize, prefetch: usize) -> LoaderConfig {
-    LoaderConfig { batch_size, workers, prefetch, drop_last: false, order: Order::Sequential, seed: 0 }
+    LoaderConfig {
+        batch_size,
+        workers,
+        prefetch,
+        drop_last: false,
+        order: Order::Sequential,
+        seed: 0,
+    }
 }
 
 impl Split {
@@ -136,13 +145,18 @@ impl Split {
         check: usize,
     ) -> Result<Self> {
         let (mut dataset, rejected) = Dataset::load(cfg)?;
-        let mut left_out: BTreeMap<String, usize> =
-            count_reasons(&rejected).into_iter().map(|(reason, n)| (reason.to_owned(), n)).collect();
+        let mut left_out: BTreeMap<String, usize> = count_reasons(&rejected)
+            .into_iter()
+            .map(|(reason, n)| (reason.to_owned(), n))
+            .collect();
         if check > 0 {
             let damaged = damaged_pictures(&dataset, check);
             if !damaged.is_empty() {
-                let (bad, good): (Vec<Sample>, Vec<Sample>) =
-                    dataset.samples().iter().cloned().partition(|s| damaged.contains_key(&s.image_path));
+                let (bad, good): (Vec<Sample>, Vec<Sample>) = dataset
+                    .samples()
+                    .iter()
+                    .cloned()
+                    .partition(|s| damaged.contains_key(&s.image_path));
                 for sample in &bad {
                     *left_out.entry(damaged[&sample.image_path].clone()).or_insert(0) += 1;
                 }
@@ -168,7 +182,8 @@ impl Split {
     /// # Errors
     /// [`Error::Data`] when files are missing or nothing usable is in them.
     pub fn for_model(cfg: &DatasetConfig, file: &ModelFile, batch_size: usize) -> Result<Self> {
-        let shape = Shape { image_size: file.image_size, max_words: file.max_words, vocab: &file.vocab };
+        let shape =
+            Shape { image_size: file.image_size, max_words: file.max_words, vocab: &file.vocab };
         let settings = evaluation_settings(batch_size, 2, 4);
         Self::open(cfg, shape.preparation()?, settings, file.image_size, 2)
     }
@@ -233,7 +248,10 @@ impl Split {
 
     /// One line a kind of fault.
     fn faults(&self, role: &str) -> Vec<String> {
-        self.left_out.iter().map(|(reason, n)| format!("{role} split: {n} left out: {reason}")).collect()
+        self.left_out
+            .iter()
+            .map(|(reason, n)| format!("{role} split: {n} left out: {reason}"))
+            .collect()
     }
 }
 
@@ -248,7 +266,10 @@ fn damaged_pictures(dataset: &Dataset, threads: usize) -> BTreeMap<PathBuf, Stri
             .chunks(share)
             .map(|part| {
                 scope.spawn(move || {
-                    let damage = |(path, size): &(&PathBuf, (u32, u32))| match load_rgb(path, Orientation::Ignore) {
+                    let damage = |(path, size): &(&PathBuf, (u32, u32))| match load_rgb(
+                        path,
+                        Orientation::Ignore,
+                    ) {
                         Err(error) => Some(((*path).clone(), error.to_string())),
                         Ok(picture) if picture.dimensions() != *size => {
                             let (w, h) = picture.dimensions();

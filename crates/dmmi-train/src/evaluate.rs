@@ -139,8 +139,10 @@ impl Summary {
             Score::Giou => self.giou,
             Score::Ciou => self.ciou,
             Score::Balanced => {
-                let known: Vec<f64> =
-                    [self.overall_iou, self.mean_iou, self.zero_accuracy].into_iter().flatten().collect();
+                let known: Vec<f64> = [self.overall_iou, self.mean_iou, self.zero_accuracy]
+                    .into_iter()
+                    .flatten()
+                    .collect();
                 (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
             }
         }
@@ -177,15 +179,22 @@ pub fn evaluate(
     for batch in split.epoch(0, 0)? {
         let batch = batch?;
         let to = |tensor: &Tensor| tensor.to_device(device);
-        let logits = model.segment(&to(&batch.images)?, &to(&batch.ids)?, &to(&batch.attention)?)?;
+        let logits =
+            model.segment(&to(&batch.images)?, &to(&batch.ids)?, &to(&batch.attention)?)?;
         let margin = margins(&logits)?; // (B, H, W) on the CPU
         let (b, h, w) = margin.dims3()?;
-        let truth = batch.masks.to_device(&Device::Cpu)?.flatten_all()?.to_dtype(DType::U8)?.to_vec1::<u8>()?;
+        let truth = batch
+            .masks
+            .to_device(&Device::Cpu)?
+            .flatten_all()?
+            .to_dtype(DType::U8)?
+            .to_vec1::<u8>()?;
         for i in 0..b {
             let (one, sample) = (margin.i(i)?, &batch.samples[i]);
             let values = one.flatten_all()?.to_vec1::<f32>()?;
             let model_counts = overlap(&values, &truth[i * h * w..(i + 1) * h * w])?;
-            let original_counts = if original { Some(at_original_size(&one, sample)?) } else { None };
+            let original_counts =
+                if original { Some(at_original_size(&one, sample)?) } else { None };
             records.push(Record {
                 index: batch.indices[i],
                 id: sample.sentence_id,
@@ -201,7 +210,8 @@ pub fn evaluate(
         }
         progress(records.len(), total)?;
     }
-    let at_original_size = original.then(|| by_kind(&records, |record| record.original.unwrap_or_default()));
+    let at_original_size =
+        original.then(|| by_kind(&records, |record| record.original.unwrap_or_default()));
     Ok(Evaluation {
         split: split.name().to_owned(),
         model_size: split.image_size(),
@@ -221,7 +231,8 @@ fn margins(logits: &Tensor) -> Result<Tensor> {
 /// Counts the pixels whose margin is above 0 against the truth.
 fn overlap(margin: &[f32], truth: &[u8]) -> Result<Overlap> {
     let predicted: Vec<u8> = margin.iter().map(|value| u8::from(*value > 0.0)).collect();
-    Overlap::of_bytes(&predicted, truth).map_err(|error| candle_core::Error::Msg(error.to_string()).into())
+    Overlap::of_bytes(&predicted, truth)
+        .map_err(|error| candle_core::Error::Msg(error.to_string()).into())
 }
 
 /// Largest foreground probability; softmax of two classes is the logistic function of their difference.
@@ -277,17 +288,27 @@ mod tests {
 
     #[test]
     fn groups_are_scored_apart_and_together() {
-        let records =
-            [record("one", 5, 10, 5), record("many", 10, 10, 10), record("zero", 0, 0, 0), record("zero", 0, 7, 0)];
+        let records = [
+            record("one", 5, 10, 5),
+            record("many", 10, 10, 10),
+            record("zero", 0, 0, 0),
+            record("zero", 0, 7, 0),
+        ];
         let tables = by_kind(&records, |record| record.model);
         assert_eq!(tables.keys().collect::<Vec<_>>(), ["all", "many", "one", "zero"]);
         let all = tables["all"].summary();
-        assert_eq!((all.overall_iou, all.mean_iou, all.zero_accuracy), (Some(0.75), Some(0.75), Some(0.5)));
+        assert_eq!(
+            (all.overall_iou, all.mean_iou, all.zero_accuracy),
+            (Some(0.75), Some(0.75), Some(0.5))
+        );
         assert_eq!(tables["zero"].summary().mean_iou, None);
         assert_eq!(all.score(Score::Balanced), Some((0.75 + 0.75 + 0.5) / 3.0));
         assert_eq!(tables["zero"].summary().score(Score::OverallIou), None);
         let text = serde_json::to_string(&tables).expect("serialises");
-        assert_eq!(serde_json::from_str::<BTreeMap<String, Tables>>(&text).expect("reads back"), tables);
+        assert_eq!(
+            serde_json::from_str::<BTreeMap<String, Tables>>(&text).expect("reads back"),
+            tables
+        );
     }
 
     #[test]

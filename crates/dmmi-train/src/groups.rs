@@ -123,9 +123,21 @@ mod tests {
 
     #[test]
     fn all_of_the_text_encoder_on_demand() {
-        assert_eq!(group_of("bert_model.embeddings.word_embeddings.weight", TextLayers::All), Some(4));
-        assert_eq!(group_of("bert_model.embeddings.word_embeddings.weight", TextLayers::First(10)), None);
-        assert_eq!(group_of("bert_model.encoder.layer.10.output.dense.bias", TextLayers::First(10)), None);
-        assert_eq!(group_of("bert_model.encoder.layer.9.output.dense.bias", TextLayers::First(10)), Some(4));
+        assert_eq!(
+            group_of("bert_model.embeddings.word_embeddings.weight", TextLayers::All),
+            Some(4)
+        );
+        assert_eq!(
+            group_of("bert_model.embeddings.word_embeddings.weight", TextLayers::First(10)),
+            None
+        );
+        assert_eq!(
+            group_of("bert_model.encoder.layer.10.output.dense.bias", TextLayers::First(10)),
+            None
+        );
+        assert_eq!(
+            group_of("bert_model.encoder.layer.9.output.dense.bias", TextLayers::First(10)),
+            Some(4)
+        );
     }
 }

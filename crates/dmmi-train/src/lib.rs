@@ -17,11 +17,11 @@ mod schedule;
 mod step;
 
 pub use checkpoint::{
-    Best, EpochSums, Fingerprint, LoadedModel, ModelFile, RunDir, RunState, find_checkpoint, load_model,
-    read_model_file, save_model,
+    Best, EpochSums, Fingerprint, LoadedModel, ModelFile, RunDir, RunState, find_checkpoint,
+    load_model, read_model_file, save_model,
 };
 pub use config::{
-    CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, OptimizerConfig, 
+    CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, OptimizerConfig,
     ScheduleConfig, Score, StopConfig, TextLayers, TrainConfig,
 };
 pub use data::{RunData, Split, load_vocabulary};

@@ -49,7 +49,8 @@ impl RunLog {
     fn line(&mut self, line: &Line<'_>) -> Result<()> {
         let Some(files) = &mut self.files else { return Ok(()) };
         let path = self.root.join(JSONL);
-        serde_json::to_writer(&mut files.jsonl, line).map_err(|error| Error::write(&path)(error.into()))?;
+        serde_json::to_writer(&mut files.jsonl, line)
+            .map_err(|error| Error::write(&path)(error.into()))?;
         files.jsonl.write_all(b"\n").map_err(Error::write(&path))
     }
 
@@ -194,7 +195,13 @@ mod tests {
     }
 
     fn record(step: usize) -> StepRecord {
-        let stats = StepStats { segmentation: 0.5, similarity: 0.25, contrastive: 1.0, total: 0.5125, grad_norm: 2.0 };
+        let stats = StepStats {
+            segmentation: 0.5,
+            similarity: 0.25,
+            contrastive: 1.0,
+            total: 0.5125,
+            grad_norm: 2.0,
+        };
         StepRecord { step, epoch: 1, lr: 5e-5, stats, samples: 2, seconds: 0.1 }
     }
 
@@ -218,7 +225,8 @@ mod tests {
         log.step(&record(3))?;
         log.checkpoint(root.path())?;
         let steps = fs::read_to_string(path)?;
-        let numbers: Vec<&str> = steps.lines().map(|line| line.split(',').next().unwrap_or("")).collect();
+        let numbers: Vec<&str> =
+            steps.lines().map(|line| line.split(',').next().unwrap_or("")).collect();
         assert_eq!(numbers, ["step", "1", "2", "3"]);
         let jsonl = fs::read_to_string(root.path().join(JSONL))?;
         assert_eq!(jsonl.lines().count(), 4, "{jsonl}");

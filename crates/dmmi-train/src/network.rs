@@ -28,7 +28,8 @@ impl Network {
     /// # Errors
     /// [`Error::Config`] when the configuration is impossible, [`Error::Tensor`] when memory runs out.
     pub fn new(cfg: &DmmiConfig, seed: u64, device: &Device) -> Result<Self> {
-        cfg.validate().map_err(|message| Error::config("configuration", format!("model: {message}")))?;
+        cfg.validate()
+            .map_err(|message| Error::config("configuration", format!("model: {message}")))?;
         let store = ParamStore::new(seed);
         let train = Dmmi::new(cfg, store.builder(DType::F32, device))?;
         let eval = Dmmi::new(cfg, store.frozen(DType::F32, device))?;

@@ -67,7 +67,9 @@ fn split(text: &str) -> Result<(Vec<String>, &str), String> {
         .ok_or_else(|| format!("--set {text}: expected KEY=VALUE, as in optimizer.lr=1e-4"))?;
     let path: Vec<String> = path.split('.').map(|key| key.trim().to_owned()).collect();
     if path.iter().any(String::is_empty) {
-        return Err(format!("--set {text}: a key is empty; expected KEY=VALUE, as in optimizer.lr=1e-4"));
+        return Err(format!(
+            "--set {text}: a key is empty; expected KEY=VALUE, as in optimizer.lr=1e-4"
+        ));
     }
     Ok((path, value.trim()))
 }
@@ -88,11 +90,20 @@ fn remove(table: &mut Table, path: &[String]) {
 
 /// The first place where two configurations differ, as `(key, value in a, value in b)`; keys in `ignored` (and all below them)
 /// may differ.
-pub fn first_difference(a: &Table, b: &Table, ignored: &[&str]) -> Option<(String, String, String)> {
+pub fn first_difference(
+    a: &Table,
+    b: &Table,
+    ignored: &[&str],
+) -> Option<(String, String, String)> {
     differ("", a, b, ignored)
 }
 
-fn differ(prefix: &str, a: &Table, b: &Table, ignored: &[&str]) -> Option<(String, String, String)> {
+fn differ(
+    prefix: &str,
+    a: &Table,
+    b: &Table,
+    ignored: &[&str],
+) -> Option<(String, String, String)> {
     let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
     keys.sort();
     keys.dedup();

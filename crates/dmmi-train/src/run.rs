@@ -105,7 +105,11 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Bad input ([`Error::is_bad_input`]), a loss that is not finite, a full disk, or no memory. Checkpoints written before stay intact.
-pub fn train(config: TrainConfig, options: &RunOptions, observer: &mut dyn Observer) -> Result<Outcome> {
+pub fn train(
+    config: TrainConfig,
+    options: &RunOptions,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
     // The network's sizes are checked before any data is read.
     let (_, vocabulary) = load_vocabulary(&config.data.vocab)?;
     let config = config.with_vocabulary(vocabulary)?;
@@ -119,7 +123,8 @@ pub fn train(config: TrainConfig, options: &RunOptions, observer: &mut dyn Obser
     }
     let network = Network::new(&config.model, config.seed, &options.device)?;
     let (optimizer, trained) = network.optimizer(&config.optimizer)?;
-    let mut run = Run { config, data, dir, network, optimizer, trained, began: Instant::now(), saved: None };
+    let mut run =
+        Run { config, data, dir, network, optimizer, trained, began: Instant::now(), saved: None };
     let state = run.begin(options, observer)?;
     run.go(state, options, observer)
 }
@@ -139,7 +144,8 @@ struct Run {
 impl Run {
     /// The state to go on from: the newest checkpoint's, or that of a new run.
     fn begin(&mut self, options: &RunOptions, observer: &mut dyn Observer) -> Result<RunState> {
-        let (checkpoint, damaged) = if options.resume { self.dir.latest() } else { (None, Vec::new()) };
+        let (checkpoint, damaged) =
+            if options.resume { self.dir.latest() } else { (None, Vec::new()) };
         for error in &damaged {
             observer.note(&format!("passed over: {error}"))?;
         }
@@ -156,7 +162,8 @@ impl Run {
                 self.fresh()
             }
             None => {
-                let message = "every checkpoint in it is damaged; start anew with another --out".to_owned();
+                let message =
+                    "every checkpoint in it is damaged; start anew with another --out".to_owned();
                 return Err(Error::Resume { path: self.config.out.clone(), message });
             }
         };
@@ -199,7 +206,10 @@ impl Run {
         let mut state: RunState = serde_json::from_slice(&bytes)
             .map_err(|error| refuse(format!("{STATE} is of another version of this program ({error}); start anew with another --out")))?;
         if state.format != FORMAT {
-            return Err(refuse(format!("{STATE} has format {}, this program writes {FORMAT}; start anew with another --out", state.format)));
+            return Err(refuse(format!(
+                "{STATE} has format {}, this program writes {FORMAT}; start anew with another --out",
+                state.format
+            )));
         }
         let (before, now) = (state.config.to_table()?, self.config.to_table()?);
         if let Some((key, saved, given)) = first_difference(&before, &now, &FREE_ON_RESUME) {
@@ -216,14 +226,21 @@ impl Run {
         }
         load_strictly(&self.network.store, &path.join(WEIGHTS), &self.network.device)?;
         let moments = load_tensors(&path.join(OPTIMIZER), &self.network.device)?;
-        self.optimizer.load_state(&moments).map_err(|error| refuse(format!("{OPTIMIZER}: {error}")))?;
+        self.optimizer
+            .load_state(&moments)
+            .map_err(|error| refuse(format!("{OPTIMIZER}: {error}")))?;
         state.config = self.config.clone();
         self.saved = Some(((state.step, state.epoch), path.to_path_buf()));
         observer.note(&format!("resuming after step {} from {}", state.step, path.display()))?;
         Ok(state)
     }
 
-    fn go(&mut self, mut state: RunState, options: &RunOptions, observer: &mut dyn Observer) -> Result<Outcome> {
+    fn go(
+        &mut self,
+        mut state: RunState,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome> {
         let steps_per_epoch = self.data.train.steps();
         let epochs = self.config.schedule.epochs;
         let schedule = PolyDecay {
@@ -233,7 +250,9 @@ impl Run {
             warmup: self.config.schedule.warmup_steps,
         };
         if self.data.val.is_none() && !state.finished {
-            observer.note("no validation split (data.val): the last checkpoint is kept, none is called best")?;
+            observer.note(
+                "no validation split (data.val): the last checkpoint is kept, none is called best",
+            )?;
         }
         let mut check_gradients = true;
         let mut ended = if state.finished { Some(self.end_of(&state)) } else { None };
@@ -256,8 +275,14 @@ impl Run {
                     check_gradients,
                 };
                 let losses = &self.config.loss;
-                let stats =
-                    train_step(&self.network, &mut self.optimizer, &self.trained, &batch, losses, &settings)?;
+                let stats = train_step(
+                    &self.network,
+                    &mut self.optimizer,
+                    &self.trained,
+                    &batch,
+                    losses,
+                    &settings,
+                )?;
                 check_gradients = false;
                 state.step += 1;
                 state.batch += 1;
@@ -286,7 +311,14 @@ impl Run {
         let last = self.save(&state, observer)?;
         let checkpoint = find_checkpoint(self.dir.root())?;
         let ended = ended.unwrap_or(Ended::Complete);
-        Ok(Outcome { ended, step: state.step, epoch: state.epoch, best: state.best, last, checkpoint })
+        Ok(Outcome {
+            ended,
+            step: state.step,
+            epoch: state.epoch,
+            best: state.best,
+            last,
+            checkpoint,
+        })
     }
 
     /// Whether the run must end before its next step.
@@ -325,16 +357,18 @@ impl Run {
         let mut score = None;
         if let Some(evaluation) = &evaluation {
             score = evaluation.summary().score(self.config.eval.best_by);
-            let better = score.is_some_and(|score| state.best.is_none_or(|best| score > best.score));
+            let better =
+                score.is_some_and(|score| state.best.is_none_or(|best| score > best.score));
             state.since_best = if better { 0 } else { state.since_best + 1 };
             if let (Some(score), true) = (score, better) {
                 state.best = Some(Best { score, step: state.step, epoch: state.epoch });
                 let file = self.model_file(state, Some(score));
-                self.dir.save_best(state.step, |path| write_model(path, &self.network.store, &file))?;
+                self.dir
+                    .save_best(state.step, |path| write_model(path, &self.network.store, &file))?;
             }
         }
-        state.finished = last
-            || self.config.stop.patience.is_some_and(|patience| state.since_best >= patience);
+        state.finished =
+            last || self.config.stop.patience.is_some_and(|patience| state.since_best >= patience);
         let sums = std::mem::take(&mut state.sums);
         let mean = |sum: f64| sum / sums.steps.max(1) as f64;
         observer.epoch(&EpochRecord {
@@ -360,12 +394,13 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Option<Evaluation>> {
         let Some(val) = self.data.val.as_ref().filter(|_| due) else { return Ok(None) };
-        let evaluation = evaluate(&self.network.eval, &self.network.device, val, false, &mut |done, total| {
-            if options.stop.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted);
-            }
-            observer.evaluating(done, total)
-        })?;
+        let evaluation =
+            evaluate(&self.network.eval, &self.network.device, val, false, &mut |done, total| {
+                if options.stop.load(Ordering::Relaxed) {
+                    return Err(Error::Interrupted);
+                }
+                observer.evaluating(done, total)
+            })?;
         observer.evaluated(&evaluation)?;
         Ok(Some(evaluation))
     }
@@ -415,16 +450,23 @@ fn add(sums: &mut EpochSums, stats: &StepStats, samples: usize, seconds: f64) {
 
 /// Copies the weights that fit from a checkpoint folder or a `.safetensors` file; says what was done.
 fn start_from(network: &Network, path: &Path) -> Result<String> {
-    let file = if path.is_dir() { find_checkpoint(path)?.join(WEIGHTS) } else { path.to_path_buf() };
+    let file =
+        if path.is_dir() { find_checkpoint(path)?.join(WEIGHTS) } else { path.to_path_buf() };
     let tensors = load_tensors(&file, &network.device)?;
     let report = network.store.check(&tensors);
     if let Some((name, model, found)) = report.mismatched.first() {
-        return Err(Error::checkpoint(&file, format!(
-            "init: {name} has shape {found:?}, the network's is {model:?}; use weights of the same network"
-        )));
+        return Err(Error::checkpoint(
+            &file,
+            format!(
+                "init: {name} has shape {found:?}, the network's is {model:?}; use weights of the same network"
+            ),
+        ));
     }
     if report.loaded.is_empty() {
-        return Err(Error::checkpoint(&file, "init: no tensor has a name of this network; use weights of the same network"));
+        return Err(Error::checkpoint(
+            &file,
+            "init: no tensor has a name of this network; use weights of the same network",
+        ));
     }
     let report = network.store.load(&tensors)?;
     Ok(format!(

@@ -64,7 +64,9 @@ pub fn train_step(
         epoch: settings.epoch,
         samples: sample_names(batch),
     };
-    let finite = |what: &str, value: f64| if value.is_finite() { Ok(value) } else { Err(non_finite(what, value)) };
+    let finite = |what: &str, value: f64| {
+        if value.is_finite() { Ok(value) } else { Err(non_finite(what, value)) }
+    };
 
     let (input, targets) = tensors(batch, &network.device)?;
     let noise = Noise::new(settings.seed, settings.step as u64);

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::Device;
 use dmmi_train::{
-    Ended, EpochRecord, Error, Evaluation, Observer, Outcome, Result, RunLog, RunOptions, Split, Start,
-    StepRecord, TrainConfig, evaluate, load_model, train,
+    Ended, EpochRecord, Error, Evaluation, Observer, Outcome, Result, RunLog, RunOptions, Split,
+    Start, StepRecord, TrainConfig, evaluate, load_model, train,
 };
 use refzom_dataset::synthetic::SyntheticRefZom;
 use refzom_dataset::{DatasetConfig, SyntheticConfig};
@@ -67,7 +67,11 @@ every_steps = 2
 }
 
 /// Runs on a thread with a large stack, as the program does.
-fn run(config: TrainConfig, options: RunOptions, observer: &mut (dyn Observer + Send)) -> Result<Outcome> {
+fn run(
+    config: TrainConfig,
+    options: RunOptions,
+    observer: &mut (dyn Observer + Send),
+) -> Result<Outcome> {
     std::thread::scope(|scope| {
         let builder = std::thread::Builder::new().stack_size(256 << 20);
         builder.spawn_scoped(scope, || train(config, &options, observer)).unwrap().join().unwrap()
@@ -198,7 +202,8 @@ fn a_damaged_newest_checkpoint_is_passed_over() {
     std::fs::write(&file, bytes).unwrap();
     let mut memory = Memory::default();
     let last = run(config(&out, &[]), resume(), &mut memory).unwrap();
-    let noted = memory.notes.iter().any(|note| note.contains("passed over") && note.contains("optimizer"));
+    let noted =
+        memory.notes.iter().any(|note| note.contains("passed over") && note.contains("optimizer"));
     assert!(noted, "{:?}", memory.notes);
     assert!(weights(&whole) == weights(&last));
 }
@@ -237,15 +242,24 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
 #[test]
 fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
     let root = tempfile::tempdir().unwrap();
-    let sets = ["schedule.epochs=30", "stop.patience=1", "optimizer.lr=1e-12", "checkpoint.every_steps="];
+    let sets =
+        ["schedule.epochs=30", "stop.patience=1", "optimizer.lr=1e-12", "checkpoint.every_steps="];
     let early = run(config(&root.path().join("a"), &sets), cpu(), &mut ()).unwrap();
     assert_eq!(early.ended, Ended::Patience);
     assert!(early.epoch < 30);
 
     let mut memory = Memory::default();
-    let blind = run(config(&root.path().join("b"), &["data.val=", "schedule.epochs=1"]), cpu(), &mut memory);
+    let blind = run(
+        config(&root.path().join("b"), &["data.val=", "schedule.epochs=1"]),
+        cpu(),
+        &mut memory,
+    );
     let blind = blind.unwrap();
     assert_eq!(blind.best, None);
     assert_eq!(blind.checkpoint, blind.last);
-    assert!(memory.notes.iter().any(|note| note.contains("no validation split")), "{:?}", memory.notes);
+    assert!(
+        memory.notes.iter().any(|note| note.contains("no validation split")),
+        "{:?}",
+        memory.notes
+    );
 }

@@ -65,10 +65,21 @@ struct Written<'a> {
 pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let loaded = load_model(&args.checkpoint, &device)?;
-    let cfg = DatasetConfig { refs: args.refs.clone(), ..DatasetConfig::new(&args.data, &args.split) };
+    let cfg =
+        DatasetConfig { refs: args.refs.clone(), ..DatasetConfig::new(&args.data, &args.split) };
     let split = Split::for_model(&cfg, &loaded.file, args.batch_size as usize)?;
-    println!("checkpoint  {} ({} steps, {} epochs)", loaded.path.display(), loaded.file.step, loaded.file.epoch);
-    println!("data        {}, split {}: {}", args.data.display(), args.split, split.dataset().summary());
+    println!(
+        "checkpoint  {} ({} steps, {} epochs)",
+        loaded.path.display(),
+        loaded.file.step,
+        loaded.file.epoch
+    );
+    println!(
+        "data        {}, split {}: {}",
+        args.data.display(),
+        args.split,
+        split.dataset().summary()
+    );
     for (reason, n) in split.left_out() {
         println!("left out    {n}: {reason}");
     }
@@ -87,7 +98,12 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let data = format!("{}, {}", args.data.display(), args.split);
     let markdown = markdown(&loaded.path.display().to_string(), &data, &evaluation);
     println!("\n{markdown}\n");
-    println!("{} expressions in {} on {}", evaluation.records.len(), duration(evaluation.seconds), name(&device));
+    println!(
+        "{} expressions in {} on {}",
+        evaluation.records.len(),
+        duration(evaluation.seconds),
+        name(&device)
+    );
     if let Some(out) = &args.out {
         let written = Written {
             checkpoint: loaded.path.display().to_string(),

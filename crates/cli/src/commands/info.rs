@@ -38,7 +38,9 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<()> {
     let inventory = match (&args.checkpoint, &args.config) {
         (Some(path), _) => of_checkpoint(path)?,
         (None, Some(path)) => of_config(path, &args.set)?,
-        (None, None) => return Err(crate::exit::bad_input!("give --checkpoint DIR or --config FILE")),
+        (None, None) => {
+            return Err(crate::exit::bad_input!("give --checkpoint DIR or --config FILE"));
+        }
     };
     println!("\n{:<24}{:>10}{:>14}", "part", "tensors", "parameters");
     for (part, tensors, numbers) in inventory.parts() {
@@ -78,14 +80,29 @@ fn of_config(path: &Path, set: &[String]) -> anyhow::Result<Inventory> {
     let [h, w] = config.data.image_size;
     println!("config       {}", path.display());
     println!("output       {}", config.out.display());
-    println!("input        {h} x {w} pixels (height x width), {} word pieces of {vocabulary}", config.data.max_words);
+    println!(
+        "input        {h} x {w} pixels (height x width), {} word pieces of {vocabulary}",
+        config.data.max_words
+    );
     let s = &config.schedule;
-    println!("schedule     {} epochs, batch {}, power {}, warm-up {} steps", s.epochs, s.batch_size, s.power, s.warmup_steps);
-    println!("\n{:<24}{:>10}{:>14}{:>14}{:>14}", "optimiser group", "tensors", "parameters", "weight decay", "lr");
+    println!(
+        "schedule     {} epochs, batch {}, power {}, warm-up {} steps",
+        s.epochs, s.batch_size, s.power, s.warmup_steps
+    );
+    println!(
+        "\n{:<24}{:>10}{:>14}{:>14}{:>14}",
+        "optimiser group", "tensors", "parameters", "weight decay", "lr"
+    );
     for group in param_groups(network_of.store.parameters(), &config.optimizer) {
         let numbers: usize = group.params.iter().map(|(_, var)| var.elem_count()).sum();
         let lr = format!("{:e}", config.optimizer.lr * group.lr_scale);
-        println!("{:<24}{:>10}{:>14}{:>14}{lr:>14}", group.name, group.params.len(), count(numbers), group.weight_decay);
+        println!(
+            "{:<24}{:>10}{:>14}{:>14}{lr:>14}",
+            group.name,
+            group.params.len(),
+            count(numbers),
+            group.weight_decay
+        );
     }
     println!();
     network(&config.model)?;

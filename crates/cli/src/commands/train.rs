@@ -91,7 +91,9 @@ pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!("\nstopping after this step; once more to stop at once (work since the last checkpoint is lost then)");
+        eprintln!(
+            "\nstopping after this step; once more to stop at once (work since the last checkpoint is lost then)"
+        );
     })?;
     Ok(stop)
 }
@@ -101,12 +103,17 @@ fn finish(outcome: &Outcome, out: &Path, score: Score, took: &str) -> anyhow::Re
     let at = format!("{} steps, {} epochs", outcome.step, outcome.epoch);
     match outcome.ended {
         Ended::Interrupted => {
-            let text = format!("{at} done, checkpoint {}; go on with --resume", outcome.last.display());
+            let text =
+                format!("{at} done, checkpoint {}; go on with --resume", outcome.last.display());
             return Err(anyhow::Error::new(Interrupted(text)));
         }
         Ended::Complete => println!("complete: {at} in {took}"),
-        Ended::Patience => println!("ended early: no better score for stop.patience evaluations; {at} in {took}"),
-        Ended::Steps => println!("stop.steps reached: {at} in {took}; go on with --resume --set stop.steps="),
+        Ended::Patience => {
+            println!("ended early: no better score for stop.patience evaluations; {at} in {took}")
+        }
+        Ended::Steps => {
+            println!("stop.steps reached: {at} in {took}; go on with --resume --set stop.steps=")
+        }
         Ended::Minutes => println!("stop.minutes over: {at} in {took}; go on with --resume"),
     }
     match outcome.best {
@@ -118,6 +125,9 @@ fn finish(outcome: &Outcome, out: &Path, score: Score, took: &str) -> anyhow::Re
         ),
         None => println!("checkpoint: {}", outcome.checkpoint.display()),
     }
-    println!("next: dmmi-cli predict --checkpoint {} --image PICTURE --text SENTENCE --out DIR", out.display());
+    println!(
+        "next: dmmi-cli predict --checkpoint {} --image PICTURE --text SENTENCE --out DIR",
+        out.display()
+    );
     Ok(())
 }

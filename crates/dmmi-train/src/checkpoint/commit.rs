@@ -19,10 +19,15 @@ const TEMPORARY: &str = ".tmp-";
 ///
 /// # Errors
 /// What `fill` answers, or [`Error::Write`]; in both cases `root/name` is as it was.
-pub(crate) fn commit(root: &Path, name: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+pub(crate) fn commit(
+    root: &Path,
+    name: &str,
+    fill: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let target = root.join(name);
     let temporary = root.join(format!("{TEMPORARY}{}-{name}", std::process::id()));
-    let written = write_all(root, &temporary, fill).and_then(|()| put_in_place(root, &temporary, &target));
+    let written =
+        write_all(root, &temporary, fill).and_then(|()| put_in_place(root, &temporary, &target));
     if written.is_err() {
         // Best effort: the next run removes what is left.
         let _ = fs::remove_dir_all(&temporary);
@@ -47,7 +52,9 @@ fn write_all(root: &Path, temporary: &Path, fill: impl FnOnce(&Path) -> Result<(
     }
     let path = temporary.join(MANIFEST);
     let mut file = File::create(&path).map_err(Error::write(&path))?;
-    file.write_all(manifest.as_bytes()).and_then(|()| file.sync_all()).map_err(Error::write(&path))?;
+    file.write_all(manifest.as_bytes())
+        .and_then(|()| file.sync_all())
+        .map_err(Error::write(&path))?;
     sync_folder(temporary)?;
     slow_down();
     Ok(())
@@ -89,10 +96,14 @@ pub(crate) fn remove_leftovers(root: &Path) -> Result<()> {
 /// [`Error::Checkpoint`] naming the first file that is missing or altered.
 pub(crate) fn verify(folder: &Path) -> Result<()> {
     let path = folder.join(MANIFEST);
-    let manifest = fs::read_to_string(&path)
-        .map_err(|_| Error::checkpoint(folder, "has no readable MANIFEST: it is damaged or not a checkpoint"))?;
+    let manifest = fs::read_to_string(&path).map_err(|_| {
+        Error::checkpoint(folder, "has no readable MANIFEST: it is damaged or not a checkpoint")
+    })?;
     if manifest.is_empty() {
-        return Err(Error::checkpoint(folder, "MANIFEST is empty: the checkpoint is damaged, use another one"));
+        return Err(Error::checkpoint(
+            folder,
+            "MANIFEST is empty: the checkpoint is damaged, use another one",
+        ));
     }
     for line in manifest.lines() {
         let mut fields = line.splitn(3, ' ');
@@ -105,15 +116,22 @@ pub(crate) fn verify(folder: &Path) -> Result<()> {
         match digest(&folder.join(name)) {
             Ok(found) if found == (bytes, crc) => {}
             Ok((found, _)) if found != bytes => {
-                let message = format!("{name} has {found} bytes instead of {bytes}: it is damaged, use another checkpoint");
+                let message = format!(
+                    "{name} has {found} bytes instead of {bytes}: it is damaged, use another checkpoint"
+                );
                 return Err(Error::checkpoint(folder, message));
             }
             Ok(_) => {
-                let message = format!("{name} was altered after it was written (CRC-32 differs); use another checkpoint");
+                let message = format!(
+                    "{name} was altered after it was written (CRC-32 differs); use another checkpoint"
+                );
                 return Err(Error::checkpoint(folder, message));
             }
             Err(error) => {
-                return Err(Error::checkpoint(folder, format!("{name} cannot be read ({error}); use another checkpoint")));
+                return Err(Error::checkpoint(
+                    folder,
+                    format!("{name} cannot be read ({error}); use another checkpoint"),
+                ));
             }
         }
     }
@@ -147,14 +165,18 @@ fn digest(path: &Path) -> std::io::Result<(u64, u32)> {
 /// A rename survives a power cut only once its folder is flushed. Not every file system can; those that cannot have nothing to flush.
 fn sync_folder(folder: &Path) -> Result<()> {
     match File::open(folder).and_then(|file| file.sync_all()) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Error::write(folder)(error)),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(Error::write(folder)(error))
+        }
         _ => Ok(()),
     }
 }
 
 /// Test hook: `DMMI_TEST_SLOW_CHECKPOINT_MS` makes each stage of a write last, so that a test can kill the process in its middle.
 pub(crate) fn slow_down() {
-    if let Some(ms) = std::env::var("DMMI_TEST_SLOW_CHECKPOINT_MS").ok().and_then(|text| text.parse().ok()) {
+    if let Some(ms) =
+        std::env::var("DMMI_TEST_SLOW_CHECKPOINT_MS").ok().and_then(|text| text.parse().ok())
+    {
         std::thread::sleep(Duration::from_millis(ms));
     }
 }
@@ -176,9 +198,16 @@ mod tests {
         let mut bytes = fs::read(folder.join("b.bin"))?;
         bytes[1234] ^= 1;
         fs::write(folder.join("b.bin"), &bytes)?;
-        assert!(verify(&folder).expect_err("one flipped bit").to_string().contains("b.bin was altered"));
+        assert!(
+            verify(&folder).expect_err("one flipped bit").to_string().contains("b.bin was altered")
+        );
         fs::write(folder.join("b.bin"), &bytes[..100])?;
-        assert!(verify(&folder).expect_err("cut short").to_string().contains("100 bytes instead of 3000"));
+        assert!(
+            verify(&folder)
+                .expect_err("cut short")
+                .to_string()
+                .contains("100 bytes instead of 3000")
+        );
         fs::remove_file(folder.join("a.txt"))?;
         assert!(verify(&folder).expect_err("missing").to_string().contains("a.txt cannot be read"));
         fs::remove_file(folder.join(MANIFEST))?;

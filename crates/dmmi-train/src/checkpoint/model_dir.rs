@@ -61,7 +61,8 @@ pub(crate) fn write_model(folder: &Path, store: &ParamStore, file: &ModelFile) -
 }
 
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_vec_pretty(value).map_err(|error| Error::write(path)(error.into()))?;
+    let text =
+        serde_json::to_vec_pretty(value).map_err(|error| Error::write(path)(error.into()))?;
     std::fs::write(path, text).map_err(Error::write(path))
 }
 
@@ -75,10 +76,9 @@ pub fn save_model(folder: impl AsRef<Path>, store: &ParamStore, file: &ModelFile
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let name = folder
-        .file_name()
-        .and_then(|name| name.to_str())
-        .ok_or_else(|| Error::checkpoint(folder, "is no name for a folder; use letters and digits"))?;
+    let name = folder.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+        Error::checkpoint(folder, "is no name for a folder; use letters and digits")
+    })?;
     commit(root, name, |path| write_model(path, store, file)).map(|_| ())
 }
 
@@ -94,7 +94,10 @@ pub fn read_model_file(path: impl AsRef<Path>) -> Result<(PathBuf, ModelFile)> {
         Error::checkpoint(&folder, format!("{MODEL_FILE} does not describe a DMMI model ({error}); use a checkpoint of this program"))
     })?;
     if file.format != 1 {
-        let message = format!("{MODEL_FILE} has format {}, this program reads format 1; use the program that wrote it", file.format);
+        let message = format!(
+            "{MODEL_FILE} has format {}, this program reads format 1; use the program that wrote it",
+            file.format
+        );
         return Err(Error::checkpoint(&folder, message));
     }
     file.model

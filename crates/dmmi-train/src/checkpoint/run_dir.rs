@@ -75,7 +75,11 @@ impl RunDir {
     ///
     /// # Errors
     /// As [`Self::save_step`].
-    pub fn save_best(&self, step: usize, fill: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub fn save_best(
+        &self,
+        step: usize,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         commit(&self.root.join(CHECKPOINTS), &format!("{BEST}{step:08}"), fill)
     }
 
@@ -116,7 +120,10 @@ pub fn find_checkpoint(path: impl AsRef<Path>) -> Result<PathBuf> {
         _ => (path, &[BEST, STEP]),
     };
     if !root.exists() {
-        return Err(Error::checkpoint(path, "does not exist; give a checkpoint folder or the folder of a run"));
+        return Err(Error::checkpoint(
+            path,
+            "does not exist; give a checkpoint folder or the folder of a run",
+        ));
     }
     let mut damaged = None;
     for prefix in prefixes {

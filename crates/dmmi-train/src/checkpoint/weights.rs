@@ -27,7 +27,10 @@ pub(crate) fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<Stri
     // Opened first, so that a missing file and a damaged one are told apart.
     std::fs::File::open(path).map_err(Error::read(path))?;
     let tensors = candle_core::safetensors::load(path, device).map_err(|error| {
-        Error::checkpoint(path, format!("is not a readable safetensors file ({error}); use another checkpoint"))
+        Error::checkpoint(
+            path,
+            format!("is not a readable safetensors file ({error}); use another checkpoint"),
+        )
     })?;
     Ok(tensors.into_iter().collect())
 }
