@@ -197,7 +197,6 @@ fn every_kind_of_picture_is_read() {
 }
 
 #[test]
-#[ignore = "100 megapixels: half a minute and a gigabyte; run with --ignored"]
 fn hundred_megapixels_work() {
     let image = path("huge.png");
     let bytes = vec![0u8; 10_000 * 10_000];
