@@ -89,6 +89,7 @@ pub(crate) fn name(device: &Device) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

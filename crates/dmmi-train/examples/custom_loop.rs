@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p dmmi-train --example custom_loop -- DATA_DIR [STEPS]`, where `dmmi-cli synth --out DATA_DIR` made the data.
 
+#![allow(clippy::print_stdout)]
+
 use dmmi_train::{Network, PolyDecay, RunData, StepSettings, TrainConfig, evaluate, train_step};
 
 const CONFIG: &str = r#"

@@ -2,6 +2,8 @@
 //!
 //! `cargo run --release -p dmmi-train --example score_checkpoint -- RUN_OR_CHECKPOINT DATA_DIR [SPLIT]`
 
+#![allow(clippy::print_stdout)]
+
 use candle_core::Device;
 use dmmi_train::{Split, evaluate, load_model};
 use refzom_dataset::DatasetConfig;

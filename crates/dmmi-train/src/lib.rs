@@ -11,6 +11,7 @@ mod log;
 mod network;
 mod observe;
 mod overrides;
+mod pictures;
 pub mod recipes;
 mod run;
 mod schedule;

@@ -1,0 +1,166 @@
+//! How a run begins: from nothing, from given weights, or where its newest intact checkpoint stands.
+
+use std::path::Path;
+
+use candle_core::Var;
+
+use super::{OPTIMIZER, Run, RunOptions, STATE};
+use crate::checkpoint::{
+    EpochSums, FORMAT, RunState, WEIGHTS, find_checkpoint, load_strictly, load_tensors,
+};
+use crate::data::Split;
+use crate::error::{Error, Result};
+use crate::network::Network;
+use crate::observe::{Observer, Start};
+use crate::overrides::first_difference;
+
+/// Keys that may differ when a run is resumed: they do not change its result.
+const FREE_ON_RESUME: [&str; 18] = [
+    "out",
+    "init",
+    "data.workers",
+    "data.prefetch",
+    "data.cache_mb",
+    "data.check_pictures",
+    "data.test",
+    "data.train.dir",
+    "data.train.refs",
+    "data.train.instances",
+    "data.train.images",
+    "data.val.dir",
+    "data.val.refs",
+    "data.val.instances",
+    "data.val.images",
+    "eval.batch_size",
+    "checkpoint",
+    "stop",
+];
+
+impl Run {
+    /// The state to go on from: the newest checkpoint's, or that of a new run.
+    pub(super) fn begin(
+        &mut self,
+        options: &RunOptions,
+        observer: &mut dyn Observer,
+    ) -> Result<RunState> {
+        let (checkpoint, damaged) =
+            if options.resume { self.dir.latest() } else { (None, Vec::new()) };
+        for error in &damaged {
+            observer.note(&format!("passed over: {error}"))?;
+        }
+        let state = match checkpoint {
+            Some(path) => self.resume(&path, observer)?,
+            None if damaged.is_empty() => {
+                if options.resume {
+                    observer.note("no checkpoint yet: starting from the beginning")?;
+                }
+                if let Some(init) = self.config.init.clone() {
+                    let note = start_from(&self.network, &init)?;
+                    observer.note(&note)?;
+                }
+                self.fresh()
+            }
+            None => {
+                let message =
+                    "every checkpoint in it is damaged; start anew with another --out".to_owned();
+                return Err(Error::Resume { path: self.config.out.clone(), message });
+            }
+        };
+        let path = self.dir.root().join("config.toml");
+        std::fs::write(&path, self.config.to_toml()?).map_err(Error::write(&path))?;
+        let count = |vars: &[(String, Var)]| vars.iter().map(|(_, var)| var.elem_count()).sum();
+        observer.started(&Start {
+            train_samples: self.data.train.len(),
+            val_samples: self.data.val.as_ref().map(Split::len),
+            trained: count(&self.trained),
+            parameters: count(&self.network.store.parameters()),
+            steps_per_epoch: self.data.train.steps(),
+            total_steps: self.data.train.steps() * self.config.schedule.epochs,
+            step: state.step,
+            epoch: state.epoch,
+            epochs: self.config.schedule.epochs,
+        })?;
+        Ok(state)
+    }
+
+    fn fresh(&self) -> RunState {
+        RunState {
+            format: FORMAT,
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            best: None,
+            since_best: 0,
+            finished: false,
+            sums: EpochSums::default(),
+            data: self.data.train.fingerprint(),
+            config: self.config.clone(),
+        }
+    }
+
+    fn resume(&mut self, path: &Path, observer: &mut dyn Observer) -> Result<RunState> {
+        let refuse = |message: String| Error::Resume { path: path.to_path_buf(), message };
+        let file = path.join(STATE);
+        let bytes = std::fs::read(&file).map_err(Error::read(&file))?;
+        let mut state: RunState = serde_json::from_slice(&bytes)
+            .map_err(|error| refuse(format!("{STATE} is of another version of this program ({error}); start anew with another --out")))?;
+        if state.format != FORMAT {
+            return Err(refuse(format!(
+                "{STATE} has format {}, this program writes {FORMAT}; start anew with another --out",
+                state.format
+            )));
+        }
+        let (before, now) = (state.config.to_table()?, self.config.to_table()?);
+        if let Some((key, saved, given)) = first_difference(&before, &now, &FREE_ON_RESUME) {
+            return Err(refuse(format!(
+                "the run has {key} = {saved}, the configuration now says {given}; set it back, or start anew with another --out"
+            )));
+        }
+        let data = self.data.train.fingerprint();
+        if state.data != data {
+            return Err(refuse(format!(
+                "the training split changed ({} samples then, {} now, or other sentences); restore it, or start anew with another --out",
+                state.data.samples, data.samples
+            )));
+        }
+        load_strictly(&self.network.store, &path.join(WEIGHTS), &self.network.device)?;
+        let moments = load_tensors(&path.join(OPTIMIZER), &self.network.device)?;
+        self.optimizer
+            .load_state(&moments)
+            .map_err(|error| refuse(format!("{OPTIMIZER}: {error}")))?;
+        state.config = self.config.clone();
+        self.saved = Some(((state.step, state.epoch), path.to_path_buf()));
+        observer.note(&format!("resuming after step {} from {}", state.step, path.display()))?;
+        Ok(state)
+    }
+}
+
+/// Copies the weights that fit from a checkpoint folder or a `.safetensors` file; says what was done.
+fn start_from(network: &Network, path: &Path) -> Result<String> {
+    let file =
+        if path.is_dir() { find_checkpoint(path)?.join(WEIGHTS) } else { path.to_path_buf() };
+    let tensors = load_tensors(&file, &network.device)?;
+    let report = network.store.check(&tensors);
+    if let Some((name, model, found)) = report.mismatched.first() {
+        return Err(Error::checkpoint(
+            &file,
+            format!(
+                "init: {name} has shape {found:?}, the network's is {model:?}; use weights of the same network"
+            ),
+        ));
+    }
+    if report.loaded.is_empty() {
+        return Err(Error::checkpoint(
+            &file,
+            "init: no tensor has a name of this network; use weights of the same network",
+        ));
+    }
+    let report = network.store.load(&tensors)?;
+    Ok(format!(
+        "{} of {} tensors start from {}; {} in the file were not used",
+        report.loaded.len(),
+        report.loaded.len() + report.missing.len(),
+        file.display(),
+        report.unexpected.len()
+    ))
+}
