@@ -2,19 +2,16 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::kernel::{self, Plan, Real, dispatch};
+use crate::kernel::{self, Plan, Real, dispatch, wide};
 
 const BLOCK: usize = 1 << 11;
 
 /// `max(x, 0)`. Candle's own has derivative 1 at 0, PyTorch's 0.
 pub fn relu(xs: &Tensor) -> Result<Tensor> {
     match kernel::plan(xs) {
-        Plan::Fused => dispatch!(xs.dtype(), T => elementwise::<T>(
-            "relu",
-            xs,
-            |x| if x <= T::default() { T::default() } else { x },
-            |x, g| if x <= T::default() { T::default() } else { g },
-        )),
+        Plan::Fused => dispatch!(xs.dtype(), T => {
+            elementwise::<T>("relu", xs, relu_values, relu_gradients)
+        }),
         Plan::ThroughF32 => relu(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype()),
         Plan::Composed => relu_composed(xs),
     }
@@ -29,9 +26,9 @@ pub(crate) fn relu_composed(xs: &Tensor) -> Result<Tensor> {
 /// `x Φ(x)` with the exact normal distribution function (PyTorch's default `GELU`).
 pub fn gelu(xs: &Tensor) -> Result<Tensor> {
     match kernel::plan(xs) {
-        Plan::Fused => {
-            dispatch!(xs.dtype(), T => elementwise::<T>("gelu", xs, gelu_value, gelu_gradient))
-        }
+        Plan::Fused => dispatch!(xs.dtype(), T => {
+            elementwise::<T>("gelu", xs, gelu_values, gelu_gradients)
+        }),
         Plan::ThroughF32 => gelu(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype()),
         Plan::Composed => gelu_composed(xs),
     }
@@ -43,37 +40,59 @@ pub(crate) fn gelu_composed(xs: &Tensor) -> Result<Tensor> {
     (xs * 0.5)?.mul(&twice_cdf)
 }
 
+wide! {
+    fn relu_values(ys: &mut [T], xs: &[T]) {
+        for (y, x) in ys.iter_mut().zip(xs) {
+            *y = if *x <= T::default() { T::default() } else { *x };
+        }
+    }
+}
+
+wide! {
+    fn relu_gradients(ds: &mut [T], xs: &[T], gs: &[T]) {
+        for ((d, x), g) in ds.iter_mut().zip(xs).zip(gs) {
+            *d = if *x <= T::default() { T::default() } else { *g };
+        }
+    }
+}
+
+wide! {
+    fn gelu_values(ys: &mut [T], xs: &[T]) {
+        for (y, x) in ys.iter_mut().zip(xs) {
+            *y = *x * cdf(*x);
+        }
+    }
+}
+
+wide! {
+    fn gelu_gradients(ds: &mut [T], xs: &[T], gs: &[T]) {
+        // 1 / sqrt(2 pi)
+        let peak = T::of(0.398_942_280_401_432_7);
+        for ((d, x), g) in ds.iter_mut().zip(xs).zip(gs) {
+            let density = peak * (T::of(-0.5) * *x * *x).exp();
+            *d = *g * (cdf(*x) + *x * density);
+        }
+    }
+}
+
+#[inline(always)]
 fn cdf<T: Real>(x: T) -> T {
     T::of(0.5) * (T::of(1.0) + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
 }
 
-fn gelu_value<T: Real>(x: T) -> T {
-    x * cdf(x)
-}
-
-fn gelu_gradient<T: Real>(x: T, g: T) -> T {
-    // 1 / sqrt(2 pi)
-    let density = T::of(0.398_942_280_401_432_7) * (T::of(-0.5) * x * x).exp();
-    g * (cdf(x) + x * density)
-}
-
-/// A value and the product of its derivative with the gradient above, element by element.
+/// Values, and the products of the derivative with the gradient above, block by block.
 fn elementwise<T: Real>(
     name: &'static str,
     xs: &Tensor,
-    value: impl Fn(T) -> T + Send + Sync,
-    gradient: impl Fn(T, T) -> T + Send + Sync + 'static,
+    values: fn(&mut [T], &[T]),
+    gradients: fn(&mut [T], &[T], &[T]),
 ) -> Result<Tensor> {
     let xs = xs.contiguous()?;
     let mut ys = vec![T::default(); xs.elem_count()];
     {
         let x = kernel::read(&xs)?;
         let x = x.slice::<T>()?;
-        kernel::par_chunks(&mut ys, BLOCK, |i, y| {
-            for (y, x) in y.iter_mut().zip(&x[i * BLOCK..]) {
-                *y = value(*x);
-            }
-        });
+        kernel::par_chunks(&mut ys, BLOCK, |i, y| values(y, &x[i * BLOCK..][..y.len()]));
     }
     let xd = xs.detach();
     let backward = move |_: &Tensor, grad: &Tensor| {
@@ -81,9 +100,8 @@ fn elementwise<T: Real>(
         let (g, x) = (g.slice::<T>()?, x.slice::<T>()?);
         let mut dx = vec![T::default(); x.len()];
         kernel::par_chunks(&mut dx, BLOCK, |i, d| {
-            for ((d, x), g) in d.iter_mut().zip(&x[i * BLOCK..]).zip(&g[i * BLOCK..]) {
-                *d = gradient(*x, *g);
-            }
+            let n = d.len();
+            gradients(d, &x[i * BLOCK..][..n], &g[i * BLOCK..][..n]);
         });
         Ok(vec![kernel::from_vec(dx, xd.shape())?])
     };

@@ -4,7 +4,7 @@
 
 use candle_core::{D, Result, Tensor, bail};
 
-use crate::kernel::{self, Plan, Real, dispatch};
+use crate::kernel::{self, Plan, Real, dispatch, wide};
 
 /// What is added to attention scores before the softmax.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,21 +70,32 @@ pub(crate) fn composed(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result
     candle_nn::ops::softmax(&xs, D::Minus1)?.to_dtype(dtype)
 }
 
-#[inline(always)]
-fn softmax_row<T: Real>(row: &mut [T]) {
-    // Eight running maxima: the compiler may not reorder one.
-    let (blocks, rest) = row.as_chunks::<8>();
-    let mut most = [T::NEG_INF; 8];
-    for block in blocks {
-        most.iter_mut().zip(block).for_each(|(m, v)| *m = m.larger(*v));
+wide! {
+    fn softmax_row(row: &mut [T]) {
+        // Eight running maxima: the compiler may not reorder one.
+        let (blocks, rest) = row.as_chunks::<8>();
+        let mut most = [T::NEG_INF; 8];
+        for block in blocks {
+            most.iter_mut().zip(block).for_each(|(m, v)| *m = m.larger(*v));
+        }
+        let max = most.iter().chain(rest).fold(T::NEG_INF, |m, v| m.larger(*v));
+        for v in row.iter_mut() {
+            *v = (*v - max).exp();
+        }
+        let inv = T::of(1.0) / crate::norm::sum(row);
+        for v in row.iter_mut() {
+            *v *= inv;
+        }
     }
-    let max = most.iter().chain(rest).fold(T::NEG_INF, |m, v| m.larger(*v));
-    for v in row.iter_mut() {
-        *v = (*v - max).exp();
-    }
-    let inv = T::of(1.0) / crate::norm::sum(row);
-    for v in row.iter_mut() {
-        *v *= inv;
+}
+
+wide! {
+    /// `d = y (g - g·y)` for one row.
+    fn softmax_gradient(ds: &mut [T], gs: &[T], ys: &[T]) {
+        let dot = crate::norm::sum_over([gs, ys], |[g, y]| g * y);
+        for ((d, g), y) in ds.iter_mut().zip(gs).zip(ys) {
+            *d = *y * (*g - dot);
+        }
     }
 }
 
@@ -135,12 +146,7 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
             let (gr, y) = (gr.slice::<T>()?, y.slice::<T>()?);
             let mut dx = vec![T::default(); y.len()];
             kernel::par_chunks(&mut dx, k, |r, d| {
-                let (gr, y) = (&gr[r * k..(r + 1) * k], &y[r * k..(r + 1) * k]);
-                let dot = crate::norm::sum_over([gr, y], |[g, y]| g * y);
-                let (gr, y, d) = (&gr[..k], &y[..k], &mut d[..k]); // drops the bounds checks
-                for i in 0..k {
-                    d[i] = y[i] * (gr[i] - dot);
-                }
+                softmax_gradient(d, &gr[r * k..(r + 1) * k], &y[r * k..(r + 1) * k]);
             });
             let mut found = Vec::with_capacity(2);
             let db = if with_bias {

@@ -40,7 +40,7 @@ pub(crate) fn plan(xs: &Tensor) -> Plan {
     }
 }
 
-/// `f32` or `f64`: the types the kernels are written for.
+/// `f32` or `f64`: the types the kernels are written for. Always inlined: a call inside a loop would keep it scalar.
 pub(crate) trait Real: WithDType + Send + Sync + Default {
     fn exp(self) -> Self;
     fn sqrt(self) -> Self;
@@ -51,18 +51,23 @@ pub(crate) trait Real: WithDType + Send + Sync + Default {
 }
 
 impl Real for f32 {
+    #[inline(always)]
     fn exp(self) -> Self {
         math::exp(self)
     }
+    #[inline(always)]
     fn sqrt(self) -> Self {
         f32::sqrt(self)
     }
+    #[inline(always)]
     fn erf(self) -> Self {
         math::erf(self)
     }
+    #[inline(always)]
     fn of(v: f64) -> Self {
         v as f32
     }
+    #[inline(always)]
     fn larger(self, other: Self) -> Self {
         if other > self { other } else { self }
     }
@@ -70,18 +75,23 @@ impl Real for f32 {
 }
 
 impl Real for f64 {
+    #[inline(always)]
     fn exp(self) -> Self {
         f64::exp(self)
     }
+    #[inline(always)]
     fn sqrt(self) -> Self {
         f64::sqrt(self)
     }
+    #[inline(always)]
     fn erf(self) -> Self {
         libm::erf(self)
     }
+    #[inline(always)]
     fn of(v: f64) -> Self {
         v
     }
+    #[inline(always)]
     fn larger(self, other: Self) -> Self {
         if other > self { other } else { self }
     }
@@ -105,6 +115,32 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+/// A function over slices, compiled twice: for AVX2 where the processor has it, and for any. Rust neither fuses nor
+/// reorders float operations, so both give the same bits. (A closure would not do: it is not inlined into the AVX2 copy.)
+macro_rules! wide {
+    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+        $(#[$meta])*
+        fn $name<T: Real>($($arg: $type),*) {
+            #[inline(always)]
+            fn body<T: Real>($($arg: $type),*) $body
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx2")]
+                fn avx2<T: Real>($($arg: $type),*) {
+                    body($($arg),*);
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor was just found to have AVX2.
+                    unsafe { avx2($($arg),*) };
+                    return;
+                }
+            }
+            body($($arg),*);
+        }
+    };
+}
+pub(crate) use wide;
 
 /// Read access to the elements of a contiguous CPU tensor.
 pub(crate) struct Reading<G> {

@@ -4,25 +4,6 @@ use rayon::prelude::*;
 
 use super::Real;
 
-/// Calls `f`, compiled for AVX2 where the processor has it. Rust neither fuses nor reorders float operations, so the
-/// result has the same bits either way.
-#[inline(always)]
-fn vectorised<A>(f: impl Fn(A), arg: A) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        #[target_feature(enable = "avx2")]
-        fn wide<A>(f: impl Fn(A), arg: A) {
-            f(arg);
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor was just found to have AVX2.
-            unsafe { wide(f, arg) };
-            return;
-        }
-    }
-    f(arg);
-}
-
 /// Below this many elements a loop stays on the calling thread.
 const PARALLEL_FROM: usize = 1 << 13;
 
@@ -32,7 +13,6 @@ where
     F: Fn(usize, &mut [T]) + Send + Sync,
 {
     let chunk = chunk.max(1);
-    let f = |i: usize, c: &mut [T]| vectorised(|(i, c)| f(i, c), (i, c));
     if out.len() < PARALLEL_FROM {
         out.chunks_mut(chunk).enumerate().for_each(|(i, c)| f(i, c));
     } else {
@@ -51,7 +31,7 @@ where
     let per = n.div_ceil(pieces.max(1)).max(1);
     let partial = |p: usize| {
         let mut acc = vec![T::default(); len];
-        vectorised(|(range, acc)| f(range, acc), (p * per..((p + 1) * per).min(n), &mut acc[..]));
+        f(p * per..((p + 1) * per).min(n), &mut acc);
         acc
     };
     let used = n.div_ceil(per).max(1);

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
 use super::{moments, sum_over};
-use crate::kernel::{self, Plan, Real, dispatch};
+use crate::kernel::{self, Plan, Real, dispatch, wide};
 
 /// `(x - mean) / sqrt(var + eps) * weight + bias` over the last dimension: `(.., C)` to `(.., C)`, biased variance.
 ///
@@ -37,6 +37,37 @@ pub(crate) fn composed(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) ->
     ys.broadcast_mul(&weight.to_dtype(wide)?)?.broadcast_add(&bias.to_dtype(wide)?)?.to_dtype(dtype)
 }
 
+wide! {
+    fn row_value(ys: &mut [T], xs: &[T], w: &[T], b: &[T], eps: f64) {
+        let (mean, rstd) = moments(xs, eps);
+        for ((y, x), (w, b)) in ys.iter_mut().zip(xs).zip(w.iter().zip(b)) {
+            *y = (*x - mean) * rstd * *w + *b;
+        }
+    }
+}
+
+wide! {
+    fn row_gradient(ds: &mut [T], xs: &[T], w: &[T], gs: &[T], eps: f64) {
+        let n = T::of(xs.len() as f64);
+        let (mean, rstd) = moments(xs, eps);
+        let m1 = sum_over([gs, w], |[g, w]| g * w) / n;
+        let m2 = sum_over([gs, w, xs], |[g, w, x]| g * w * (x - mean) * rstd) / n;
+        for ((d, x), (w, g)) in ds.iter_mut().zip(xs).zip(w.iter().zip(gs)) {
+            *d = rstd * (*g * *w - m1 - (*x - mean) * rstd * m2);
+        }
+    }
+}
+
+wide! {
+    fn row_affine_gradient(dw: &mut [T], db: &mut [T], xs: &[T], gs: &[T], eps: f64) {
+        let (mean, rstd) = moments(xs, eps);
+        for ((dw, db), (x, g)) in dw.iter_mut().zip(db).zip(xs.iter().zip(gs)) {
+            *dw += *g * (*x - mean) * rstd;
+            *db += *g;
+        }
+    }
+}
+
 fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let (xs, weight, bias) = (xs.contiguous()?, weight.contiguous()?, bias.contiguous()?);
     let c = weight.dims1()?;
@@ -46,42 +77,22 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor
         {
             let (x, w, b) = (kernel::read(&xs)?, kernel::read(&weight)?, kernel::read(&bias)?);
             let (x, w, b) = (x.slice::<T>()?, w.slice::<T>()?, b.slice::<T>()?);
-            kernel::par_chunks(&mut ys, c, |r, y| {
-                let x = &x[r * c..(r + 1) * c];
-                let (mean, rstd) = moments(x, eps);
-                let (x, y, w, b) = (&x[..c], &mut y[..c], &w[..c], &b[..c]); // drops the bounds checks
-                for i in 0..c {
-                    y[i] = (x[i] - mean) * rstd * w[i] + b[i];
-                }
-            });
+            kernel::par_chunks(&mut ys, c, |r, y| row_value(y, &x[r * c..(r + 1) * c], w, b, eps));
         }
         let (xd, wd) = (xs.detach(), weight.detach());
         let backward = move |_: &Tensor, grad: &Tensor| {
             let (g, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (g, x, w) = (g.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
-            let n = T::of(c as f64);
             let mut dx = vec![T::default(); x.len()];
             kernel::par_chunks(&mut dx, c, |r, d| {
-                let (x, g) = (&x[r * c..(r + 1) * c], &g[r * c..(r + 1) * c]);
-                let (mean, rstd) = moments(x, eps);
-                let m1 = sum_over([g, w], |[g, w]| g * w) / n;
-                let m2 = sum_over([g, w, x], |[g, w, x]| g * w * (x - mean) * rstd) / n;
-                let (x, g, w, d) = (&x[..c], &g[..c], &w[..c], &mut d[..c]);
-                for i in 0..c {
-                    d[i] = rstd * (g[i] * w[i] - m1 - (x[i] - mean) * rstd * m2);
-                }
+                row_gradient(d, &x[r * c..(r + 1) * c], w, &g[r * c..(r + 1) * c], eps);
             });
             let rows = x.len() / c.max(1);
             let both = kernel::par_sum::<T, _>(rows, 2 * c, c, |range, acc| {
                 let (dw, db) = acc.split_at_mut(c);
                 for r in range {
                     let (x, g) = (&x[r * c..(r + 1) * c], &g[r * c..(r + 1) * c]);
-                    let (mean, rstd) = moments(x, eps);
-                    let (x, g, dw, db) = (&x[..c], &g[..c], &mut dw[..c], &mut db[..c]);
-                    for i in 0..c {
-                        dw[i] += g[i] * (x[i] - mean) * rstd;
-                        db[i] += g[i];
-                    }
+                    row_affine_gradient(dw, db, x, g, eps);
                 }
             });
             Ok(vec![
