@@ -56,7 +56,7 @@ pub enum Error {
     RunLocked(PathBuf),
     /// A loss or a gradient became infinite or not a number; the parameters were not touched by this step.
     #[error(
-        "{what} became {value} at step {step} (epoch {epoch}), samples {}; lower optimizer.lr or set optimizer.clip_norm, then resume from the last good checkpoint",
+        "{what} became {value} at step {step} (epoch {epoch}), samples: {}; checkpoints written before are intact: start a new run with init set to the last one and a lower optimizer.lr or a smaller optimizer.clip_norm",
         samples.join(", ")
     )]
     NonFinite {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,7 +13,7 @@ use dmmi_train::{
     Start, StepRecord, TrainConfig, evaluate, load_model, train,
 };
 use refzom_dataset::synthetic::SyntheticRefZom;
-use refzom_dataset::{DatasetConfig, SyntheticConfig};
+use refzom_dataset::{Dataset, DatasetConfig, SyntheticConfig};
 
 /// One dataset for all tests; written once.
 fn data() -> &'static Path {
@@ -231,12 +232,15 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
     let root = tempfile::tempdir().unwrap();
     let out = root.path().join("run");
     let mut memory = Memory::default();
-    let error = run(config(&out, &["optimizer.lr=1e30"]), cpu(), &mut memory).unwrap_err();
+    let sets = ["optimizer.lr=1e30", "checkpoint.every_steps=1"];
+    let error = run(config(&out, &sets), cpu(), &mut memory).unwrap_err();
     let text = error.to_string();
     let Error::NonFinite { step, samples, .. } = &error else { panic!("{error}") };
     assert!(*step >= 1 && samples.len() == 3, "{text}");
     assert!(text.contains("optimizer.lr") && text.contains(&format!("step {step}")), "{text}");
     assert_eq!(memory.steps.len(), *step);
+    // The checkpoint of the last good step is there and whole.
+    assert_eq!(load_model(out.join("last"), &Device::Cpu).unwrap().file.step, *step);
 }
 
 #[test]
@@ -262,4 +266,94 @@ fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
         "{:?}",
         memory.notes
     );
+}
+
+/// Copies a folder and all below it.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn damaged_pictures_are_left_out_and_counted_unless_none_remains() {
+    let root = tempfile::tempdir().unwrap();
+    let broken = root.path().join("data");
+    copy(data(), &broken);
+    let (dataset, _) = Dataset::load(&DatasetConfig::new(&broken, "train")).unwrap();
+    let pictures: BTreeSet<_> = dataset.samples().iter().map(|s| s.image_path.clone()).collect();
+    let pictures: Vec<_> = pictures.into_iter().collect();
+    assert_eq!(pictures.len(), 5);
+    let cut = |path: &Path| {
+        let bytes = std::fs::read(path).unwrap();
+        std::fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    };
+    cut(&pictures[0]);
+    let dir = format!("data.train.dir={}", broken.display());
+    let sets = [dir.as_str(), "stop.steps=1", "schedule.batch_size=2"];
+    let mut memory = Memory::default();
+    run(config(&root.path().join("a"), &sets), cpu(), &mut memory).unwrap();
+    let name = pictures[0].file_name().unwrap().to_str().unwrap();
+    let noted = memory.notes.iter().any(|note| note.contains("3 left out") && note.contains(name));
+    assert!(noted, "{:?}", memory.notes);
+    assert_eq!(memory.start.unwrap().train_samples, 12);
+
+    pictures[1..].iter().for_each(|path| cut(path));
+    let error = run(config(&root.path().join("b"), &sets), cpu(), &mut ()).unwrap_err();
+    assert!(error.is_bad_input() && error.to_string().contains("can be decoded"), "{error}");
+}
+
+#[test]
+fn a_model_is_loaded_whole_or_not_at_all() {
+    let root = tempfile::tempdir().unwrap();
+    let outcome = run(config(&root.path().join("run"), &["stop.steps=1"]), cpu(), &mut ()).unwrap();
+    // Moved elsewhere without its manifest, as people do.
+    let moved = root.path().join("moved");
+    copy(&outcome.last, &moved);
+    std::fs::remove_file(moved.join("MANIFEST")).unwrap();
+    load_model(&moved, &Device::Cpu).unwrap();
+    let text = std::fs::read_to_string(moved.join("config.json")).unwrap();
+    let refused = |text: &str, words: &[&str]| {
+        std::fs::write(moved.join("config.json"), text).unwrap();
+        let error = load_model(&moved, &Device::Cpu).err().unwrap();
+        assert!(error.is_bad_input(), "{error}");
+        for word in words {
+            assert!(error.to_string().contains(word), "no \"{word}\" in: {error}");
+        }
+    };
+    refused(
+        &text.replace("\"embed_dim\": 8", "\"embed_dim\": 16"),
+        &["another shape", "config.json"],
+    );
+    refused(
+        &text.replace("\"num_layers\": 1", "\"num_layers\": 2"),
+        &["missing", "encoder.layer.1"],
+    );
+    refused(&text.replace("\"format\": 1", "\"format\": 9"), &["format 9"]);
+    refused(&text.replace("\"num_heads\": 2", "\"num_heads\": 5"), &["num_heads"]);
+    std::fs::write(moved.join("config.json"), &text).unwrap();
+    let weights = std::fs::read(moved.join("model.safetensors")).unwrap();
+    std::fs::write(moved.join("model.safetensors"), &weights[..weights.len() - 8]).unwrap();
+    let error = load_model(&moved, &Device::Cpu).err().unwrap();
+    assert!(error.to_string().contains("not a readable safetensors file"), "{error}");
+}
+
+#[test]
+fn a_run_can_start_from_given_weights() {
+    let root = tempfile::tempdir().unwrap();
+    let first = run(config(&root.path().join("a"), &["stop.steps=2"]), cpu(), &mut ()).unwrap();
+    let init = format!("init={}", first.last.display());
+    let mut memory = Memory::default();
+    run(config(&root.path().join("b"), &[&init, "stop.steps=1"]), cpu(), &mut memory).unwrap();
+    assert!(memory.notes.iter().any(|note| note.contains("start from")), "{:?}", memory.notes);
+    let sets = [init.as_str(), "stop.steps=1", "model.backbone.embed_dim=16"];
+    let error = run(config(&root.path().join("c"), &sets), cpu(), &mut ()).unwrap_err();
+    assert!(error.is_bad_input() && error.to_string().contains("has shape"), "{error}");
 }
