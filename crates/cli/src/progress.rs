@@ -65,17 +65,17 @@ impl Observer for Console {
         self.rate.add(record.samples, record.seconds);
         let Some(start) = &self.start else { return Ok(()) };
         let s = &record.stats;
+        let left = start.total_steps.saturating_sub(record.step) as f64;
         self.bar.set_prefix(format!("epoch {}/{}", record.epoch, start.epochs));
+        // The line fits 80 columns in most runs; what a narrower one cuts off stands last.
         self.bar.set_message(format!(
-            "loss {:.3} (seg {:.3}, sim {:.3}, con {:.3})  {:.1} img/s  {} left",
+            "ETA {} {:.0} img/s loss {:.3} seg {:.2} sim {:.2} con {:.2}",
+            clock(self.rate.seconds_per_step() * left),
+            self.rate.samples_per_second(),
             s.total,
             s.segmentation,
             s.similarity,
             s.contrastive,
-            self.rate.samples_per_second(),
-            duration(
-                self.rate.seconds_per_step() * start.total_steps.saturating_sub(record.step) as f64
-            ),
         ));
         self.bar.set_position(record.step as u64);
         Ok(())
@@ -134,12 +134,10 @@ impl Observer for Console {
     }
 }
 
-/// A bar for work without loss terms: `prefix ---- 12/40 00:03`.
+/// A bar for work without loss terms: `prefix [===>    ] 12/40`.
 pub(crate) fn bar(length: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(8));
-    let style = ProgressStyle::with_template(
-        "{prefix} [{bar:24}] {pos}/{len} {elapsed_precise}  {wide_msg}",
-    );
+    let style = ProgressStyle::with_template("{prefix} [{bar:8}] {pos}/{len} {wide_msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
     bar
 }
@@ -198,6 +196,15 @@ pub(crate) fn duration(seconds: f64) -> String {
     }
 }
 
+/// `3:05:00`, `4:10`, `0:07`.
+fn clock(seconds: f64) -> String {
+    let seconds = Duration::try_from_secs_f64(seconds).map_or(0, |d| d.as_secs());
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, m, s) => format!("{m}:{s:02}"),
+        (h, m, s) => format!("{h}:{m:02}:{s:02}"),
+    }
+}
+
 /// Seconds since `clock`, written as [`duration`].
 pub(crate) fn since(clock: Instant) -> String {
     duration(clock.elapsed().as_secs_f64())
@@ -216,6 +223,7 @@ mod tests {
         assert_eq!(duration(7.9), "7 s");
         assert_eq!(duration(250.0), "4 min 10 s");
         assert_eq!(duration(11_100.0), "3 h 05 min");
+        assert_eq!((clock(7.0), clock(11_100.0)), ("0:07".to_owned(), "3:05:00".to_owned()));
         assert_eq!(duration(f64::INFINITY), "0 s");
     }
 
