@@ -49,7 +49,7 @@ pub enum Error {
         message: String,
     },
     /// The run's folder already holds a run.
-    #[error("{} already holds a run; go on with it with --resume, or choose another --out", .0.display())]
+    #[error("{} already holds a run or a config.toml; go on with the run with --resume, or choose another --out", .0.display())]
     RunExists(PathBuf),
     /// Another process is writing to the run's folder.
     #[error("{} is in use by another process; wait for it to end or choose another --out", .0.display())]

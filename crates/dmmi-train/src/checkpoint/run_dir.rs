@@ -9,6 +9,7 @@ use super::commit::{commit, remove, remove_leftovers, verify};
 use crate::error::{Error, Result};
 
 const CHECKPOINTS: &str = "checkpoints";
+const LOCK: &str = ".lock";
 const STEP: &str = "step-";
 const EPOCH: &str = "-epoch-";
 const BEST: &str = "best-step-";
@@ -24,13 +25,20 @@ pub struct RunDir {
 impl RunDir {
     /// Takes the folder, making it if need be, and removes what a killed write left.
     ///
+    /// A folder with a `config.toml` that no run has written is refused: the file would be lost.
+    ///
     /// # Errors
+    /// [`Error::RunExists`] for such a folder,
     /// [`Error::RunLocked`] when another process holds it, [`Error::Write`] when it cannot be made.
     pub fn open(root: impl AsRef<Path>) -> Result<Self> {
         let root = root.as_ref().to_path_buf();
         let checkpoints = root.join(CHECKPOINTS);
+        let ours = root.join(LOCK).exists() || checkpoints.exists();
+        if root.join("config.toml").exists() && !ours {
+            return Err(Error::RunExists(root));
+        }
         fs::create_dir_all(&checkpoints).map_err(Error::write(&checkpoints))?;
-        let path = root.join(".lock");
+        let path = root.join(LOCK);
         let lock = File::create(&path).map_err(Error::write(&path))?;
         match lock.try_lock() {
             Ok(()) => {}
@@ -217,6 +225,15 @@ mod tests {
         assert!(matches!(RunDir::open(root.path()), Err(Error::RunLocked(_))));
         drop(run);
         RunDir::open(root.path())?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_configuration_of_the_users_own_is_not_overwritten() -> anyhow::Result<()> {
+        let root = tempfile::tempdir()?;
+        fs::write(root.path().join("config.toml"), "seed = 1")?;
+        assert!(matches!(RunDir::open(root.path()), Err(Error::RunExists(_))));
+        assert_eq!(fs::read_dir(root.path())?.count(), 1);
         Ok(())
     }
 }
