@@ -1,2 +1,44 @@
-//! placeholder
-fn main() {}
+//! Project chores: `cargo xtask <verb>`. A verb is a file; none needs a tensor library, so this compiles in seconds.
+
+mod ci;
+mod parity;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Project chores")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Run the reference cases of a directory: one line a quantity, exit status 1 on any miss.
+    Parity(parity::Args),
+    /// Everything that must pass before a change is merged.
+    Ci(ci::Args),
+}
+
+/// The workspace's root, wherever the command is called from.
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().verb {
+        Verb::Parity(args) => parity::run(&args),
+        Verb::Ci(args) => ci::run(&args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -115,6 +115,8 @@ impl StageHook for Pass<'_> {
         self.probe.record(&name(blocks), grid.tokens());
         self.probe.record(&name("x_out"), emit.tokens());
         self.probe.record(&name("l"), &text);
+        // Replaced in `before_stage` where a downsampling follows.
+        self.probe.record(&name("x_next"), carry.tokens());
         self.words = text;
         Ok(StageOutput { carry, emit })
     }

@@ -1,1 +1,24 @@
-//! placeholder
+#![doc = include_str!("../README.md")]
+#![deny(missing_docs)]
+
+mod cases;
+mod eval;
+pub mod golden;
+mod hash;
+mod layout;
+pub mod network;
+mod noise;
+pub mod report;
+mod rows;
+mod scores;
+mod sidecar;
+mod stats;
+mod summary;
+mod tensors;
+mod train;
+mod units;
+mod weights;
+
+pub use cases::{Kind, find, run_directory};
+pub use hash::{HashStream, hash_ints, hash_values};
+pub use noise::{FACTOR, ROUNDING};

@@ -14,7 +14,12 @@ pub fn segmentation(logits: &Tensor, masks: &Tensor, weights: [f32; 2]) -> Resul
     let fore = masks.ne(0u8)?.to_dtype(wide)?;
     let back = (1.0 - &fore)?;
     let weighted = [(back * f64::from(weights[0]))?, (fore * f64::from(weights[1]))?];
-    let total = (weighted[0].sum_all()? + weighted[1].sum_all()?)?;
+    let total = (sum(&weighted[0])? + sum(&weighted[1])?)?;
     let per_class = Tensor::stack(&weighted, 1)?; // (B, 2, H, W)
-    (log_softmax(&logits, 1)? * per_class)?.sum_all()?.neg()?.div(&total)
+    sum(&(log_softmax(&logits, 1)? * per_class)?)?.neg()?.div(&total)
+}
+
+/// Rows first: one running f32 sum over all pixels loses two digits.
+fn sum(xs: &Tensor) -> Result<Tensor> {
+    xs.sum(candle_core::D::Minus1)?.sum_all()
 }

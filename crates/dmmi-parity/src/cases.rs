@@ -1,0 +1,143 @@
+//! Finding the cases of a directory, by what their sidecars say.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::golden::{Golden, read_json};
+use crate::report::{Precision, Printing, Report};
+use crate::{network, scores, units};
+
+/// Stack of the thread that runs the cases: Candle's backward pass is recursive.
+const STACK: usize = 512 << 20;
+
+/// What a sidecar describes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole network: `config.arch` and `weights.table`.
+    Network,
+    /// Single parts: `adamw`, `loss`, `interp`, `bias_table`, `drop_path` or `hash_samples` beside a `seed`.
+    Units,
+    /// Metrics: `samples` with `official_test_py` or `rela`.
+    Scores,
+    /// Something else.
+    NotCovered,
+}
+
+impl Kind {
+    /// Reads it off the sidecar.
+    pub fn of(json: &Value) -> Self {
+        let has = |pointer: &str| json.pointer(pointer).is_some();
+        let parts = ["/adamw", "/loss", "/interp", "/bias_table", "/drop_path", "/hash_samples"];
+        if has("/config/arch") && has("/weights/table") && has("/config/seed") {
+            Self::Network
+        } else if has("/samples") && (has("/official_test_py") || has("/rela")) {
+            Self::Scores
+        } else if has("/seed") && parts.iter().any(|part| has(part)) {
+            Self::Units
+        } else {
+            Self::NotCovered
+        }
+    }
+}
+
+/// The sidecars of a directory with their kinds, sorted by name, and the files that are no part of any.
+///
+/// # Errors
+/// When the directory or a sidecar cannot be read.
+pub fn find(dir: &Path) -> Result<(Vec<(PathBuf, Value, Kind)>, Vec<String>)> {
+    let listing = std::fs::read_dir(dir);
+    let listing = listing.with_context(|| format!("cannot read the directory {}", dir.display()))?;
+    let mut paths: Vec<PathBuf> = listing.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    paths.sort();
+    let extension = |path: &Path, wanted: &str| path.extension().is_some_and(|e| e == wanted);
+    let (mut cases, mut others) = (Vec::new(), Vec::new());
+    for path in &paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            others.push(format!("{name}/"));
+        } else if extension(path, "json") {
+            let json = read_json(path)?;
+            let kind = Kind::of(&json);
+            if kind == Kind::NotCovered {
+                others.push(name);
+            } else {
+                cases.push((path.clone(), json, kind));
+            }
+        } else if !extension(path, "safetensors") || !paths.contains(&path.with_extension("json")) {
+            others.push(name);
+        }
+    }
+    Ok((cases, others))
+}
+
+/// Runs every case of a directory. A filter that is part of a case's name picks cases, any other one quantities.
+///
+/// # Errors
+/// When there is nothing to run, or a file is damaged.
+pub fn run_directory(dir: &Path, precision: Precision, filter: Option<&str>, print: Printing) -> Result<Report> {
+    let (mut cases, others) = find(dir)?;
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let picks_cases = filter.is_some_and(|f| cases.iter().any(|(path, ..)| stem(path).contains(f)));
+    if let (true, Some(f)) = (picks_cases, filter) {
+        cases.retain(|(path, ..)| stem(path).contains(f));
+    }
+    if cases.is_empty() {
+        bail!("no golden case in {}; expected sidecars such as g1_tiny_swin.json", dir.display());
+    }
+    let quantities = filter.filter(|_| !picks_cases).map(str::to_string);
+    let mut report = Report::new(precision, quantities, print);
+    if !others.is_empty() {
+        report.remark(format!("not covered: {}", others.join(", ")));
+    }
+    let run = || -> Result<Report> {
+        for (path, json, kind) in cases {
+            let golden = Golden::open(&path, json, kind != Kind::Scores)?;
+            report.enter(&golden.name);
+            let started = std::time::Instant::now();
+            match kind {
+                Kind::Network => network::run(&golden, &mut report),
+                Kind::Units => {
+                    let dtype = match precision {
+                        Precision::F32 => candle_core::DType::F32,
+                        Precision::F64 => candle_core::DType::F64,
+                    };
+                    units::run(&golden, dtype, &mut report)
+                }
+                Kind::Scores => scores::run(&golden, &mut report),
+                Kind::NotCovered => Ok(()),
+            }
+            .with_context(|| format!("case {}", golden.name))?;
+            report.remark(format!("{}: {:.1} s", golden.name, started.elapsed().as_secs_f64()));
+        }
+        Ok(report)
+    };
+    let report = std::thread::scope(|scope| -> Result<Report> {
+        let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, run)?;
+        match thread.join() {
+            Ok(report) => report,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })?;
+    if report.lines.is_empty() {
+        bail!("no quantity of {} contains {:?} in its name", dir.display(), filter.unwrap_or_default());
+    }
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn kinds_are_read_off_the_content() {
+        let network = json!({"config": {"arch": "swin", "seed": 1}, "weights": {"table": []}});
+        assert_eq!(Kind::of(&network), Kind::Network);
+        assert_eq!(Kind::of(&json!({"seed": 1, "interp": []})), Kind::Units);
+        assert_eq!(Kind::of(&json!({"samples": [], "rela": {}})), Kind::Scores);
+        assert_eq!(Kind::of(&json!({"records": []})), Kind::NotCovered);
+        assert_eq!(Kind::of(&json!([1, 2])), Kind::NotCovered);
+    }
+}

@@ -1,0 +1,73 @@
+//! `cargo xtask ci`: what `.ci/run` runs, cheapest first. Everything is built with the release profile, so that the steps
+//! share what they compile.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use xshell::{Shell, cmd};
+
+/// Which steps.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only steps whose name contains this: files, fmt, clippy, test, doc.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+/// Files a published project must carry.
+const FILES: [&str; 4] = ["LICENSE-MIT", "LICENSE-APACHE", "README.md", "Cargo.lock"];
+
+type Step = (&'static str, fn(&Shell) -> Result<()>);
+
+const STEPS: [Step; 5] = [("files", files), ("fmt", fmt), ("clippy", clippy), ("test", test), ("doc", doc)];
+
+/// Runs the steps and stops at the first failure.
+#[allow(clippy::print_stdout)] // tells which step runs, and for how long it did
+pub fn run(args: &Args) -> Result<u8> {
+    let shell = Shell::new()?;
+    shell.change_dir(crate::root());
+    shell.set_var("CARGO_INCREMENTAL", "0");
+    let wanted = |name: &str| args.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let steps: Vec<&Step> = STEPS.iter().filter(|(name, _)| wanted(name)).collect();
+    if steps.is_empty() {
+        bail!("no step of this name; there are {}", STEPS.map(|(name, _)| name).join(", "));
+    }
+    let all = Instant::now();
+    for (name, step) in steps {
+        println!("== {name}");
+        let started = Instant::now();
+        if let Err(error) = step(&shell) {
+            eprintln!("error: {name}: {error:#}");
+            return Ok(1);
+        }
+        println!("== {name}: ok, {:.0} s", started.elapsed().as_secs_f64());
+    }
+    println!("== all steps ok, {:.0} s", all.elapsed().as_secs_f64());
+    Ok(0)
+}
+
+fn files(shell: &Shell) -> Result<()> {
+    for file in FILES {
+        if !shell.path_exists(file) {
+            bail!("{file} is missing");
+        }
+    }
+    Ok(())
+}
+
+fn fmt(shell: &Shell) -> Result<()> {
+    Ok(cmd!(shell, "cargo fmt --all --check").run()?)
+}
+
+fn clippy(shell: &Shell) -> Result<()> {
+    Ok(cmd!(shell, "cargo clippy --locked --release --workspace --all-targets -- -D warnings").run()?)
+}
+
+fn test(shell: &Shell) -> Result<()> {
+    Ok(cmd!(shell, "cargo test --locked --release --workspace").run()?)
+}
+
+fn doc(shell: &Shell) -> Result<()> {
+    let _flags = shell.push_env("RUSTDOCFLAGS", "-D warnings");
+    Ok(cmd!(shell, "cargo doc --locked --release --workspace --no-deps").run()?)
+}
