@@ -26,12 +26,17 @@ const WITHOUT_CANDLE: [&str; 3] = ["metrics", "xtask", "workspace-tests"];
 
 fn metadata() -> Metadata {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    MetadataCommand::new().manifest_path(manifest).other_options(["--offline".to_string()]).exec().unwrap()
+    MetadataCommand::new()
+        .manifest_path(manifest)
+        .other_options(["--offline".to_string()])
+        .exec()
+        .unwrap()
 }
 
 /// Names of our crates, each with its normal dependencies among them.
 fn arrows(metadata: &Metadata) -> BTreeMap<String, BTreeSet<String>> {
-    let ours: BTreeSet<String> = metadata.workspace_packages().iter().map(|p| p.name.to_string()).collect();
+    let ours: BTreeSet<String> =
+        metadata.workspace_packages().iter().map(|p| p.name.to_string()).collect();
     let normal = |package: &cargo_metadata::Package| {
         let kept = package.dependencies.iter().filter(|d| d.kind == DependencyKind::Normal);
         kept.map(|d| d.name.clone()).filter(|name| ours.contains(name)).collect()
@@ -46,10 +51,15 @@ fn crates_depend_only_along_the_arrows() {
     let found = arrows(&metadata());
     for (name, dependencies) in &found {
         let Some(allowed) = allowed.get(name.as_str()) else {
-            panic!("crate {name} is new: add its arrows to tests/arrows.rs and docs/architecture.md");
+            panic!(
+                "crate {name} is new: add its arrows to tests/arrows.rs and docs/architecture.md"
+            );
         };
         for dependency in dependencies {
-            assert!(allowed.contains(dependency.as_str()), "{name} must not depend on {dependency}");
+            assert!(
+                allowed.contains(dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
     let gone: Vec<_> = allowed.keys().filter(|name| !found.contains_key(**name)).collect();
@@ -73,12 +83,16 @@ fn metrics_and_xtask_need_no_tensor_library() {
         .nodes
         .iter()
         .map(|node| {
-            let normal = node.deps.iter().filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
+            let normal = node
+                .deps
+                .iter()
+                .filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal));
             (&node.id, normal.map(|d| &d.pkg).collect())
         })
         .collect();
     for name in WITHOUT_CANDLE {
-        let start = metadata.workspace_packages().into_iter().find(|p| p.name.as_str() == name).unwrap();
+        let start =
+            metadata.workspace_packages().into_iter().find(|p| p.name.as_str() == name).unwrap();
         let (mut open, mut seen) = (vec![&start.id], BTreeSet::new());
         while let Some(id) = open.pop() {
             if seen.insert(id) {
@@ -101,9 +115,16 @@ fn every_dependency_version_stands_in_the_workspace_table() {
         for line in text.lines().map(str::trim) {
             if let Some(title) = line.strip_prefix('[') {
                 section = title.trim_end_matches(']');
-            } else if section.ends_with("dependencies") && line.contains('=') && !line.starts_with('#') {
-                let shown = package.manifest_path.strip_prefix(&root).unwrap_or(&package.manifest_path);
-                assert!(line.contains("workspace = true"), "{shown}: {line:?} does not use the workspace table");
+            } else if section.ends_with("dependencies")
+                && line.contains('=')
+                && !line.starts_with('#')
+            {
+                let shown =
+                    package.manifest_path.strip_prefix(&root).unwrap_or(&package.manifest_path);
+                assert!(
+                    line.contains("workspace = true"),
+                    "{shown}: {line:?} does not use the workspace table"
+                );
             }
         }
     }

@@ -19,7 +19,8 @@ const FILES: [&str; 4] = ["LICENSE-MIT", "LICENSE-APACHE", "README.md", "Cargo.l
 
 type Step = (&'static str, fn(&Shell) -> Result<()>);
 
-const STEPS: [Step; 5] = [("files", files), ("fmt", fmt), ("clippy", clippy), ("test", test), ("doc", doc)];
+const STEPS: [Step; 5] =
+    [("files", files), ("fmt", fmt), ("clippy", clippy), ("test", test), ("doc", doc)];
 
 /// Runs the steps and stops at the first failure.
 #[allow(clippy::print_stdout)] // tells which step runs, and for how long it did
@@ -60,7 +61,8 @@ fn fmt(shell: &Shell) -> Result<()> {
 }
 
 fn clippy(shell: &Shell) -> Result<()> {
-    Ok(cmd!(shell, "cargo clippy --locked --release --workspace --all-targets -- -D warnings").run()?)
+    Ok(cmd!(shell, "cargo clippy --locked --release --workspace --all-targets -- -D warnings")
+        .run()?)
 }
 
 fn test(shell: &Shell) -> Result<()> {

@@ -27,7 +27,16 @@ pub struct Args {
 /// Builds and runs the harness; its exit status.
 pub fn run(args: &Args) -> Result<u8> {
     let mut command = Command::new(env!("CARGO"));
-    command.current_dir(crate::root()).args(["run", "--release", "--quiet", "-p", "dmmi-parity", "--bin", "parity", "--"]);
+    command.current_dir(crate::root()).args([
+        "run",
+        "--release",
+        "--quiet",
+        "-p",
+        "dmmi-parity",
+        "--bin",
+        "parity",
+        "--",
+    ]);
     command.arg("--dtype").arg(&args.dtype);
     if let Some(filter) = &args.filter {
         command.arg("--filter").arg(filter);

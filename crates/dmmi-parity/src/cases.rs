@@ -48,7 +48,8 @@ impl Kind {
 /// When the directory or a sidecar cannot be read.
 pub fn find(dir: &Path) -> Result<(Vec<(PathBuf, Value, Kind)>, Vec<String>)> {
     let listing = std::fs::read_dir(dir);
-    let listing = listing.with_context(|| format!("cannot read the directory {}", dir.display()))?;
+    let listing =
+        listing.with_context(|| format!("cannot read the directory {}", dir.display()))?;
     let mut paths: Vec<PathBuf> = listing.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     paths.sort();
     let extension = |path: &Path, wanted: &str| path.extension().is_some_and(|e| e == wanted);
@@ -76,7 +77,12 @@ pub fn find(dir: &Path) -> Result<(Vec<(PathBuf, Value, Kind)>, Vec<String>)> {
 ///
 /// # Errors
 /// When there is nothing to run, or a file is damaged.
-pub fn run_directory(dir: &Path, precision: Precision, filter: Option<&str>, print: Printing) -> Result<Report> {
+pub fn run_directory(
+    dir: &Path,
+    precision: Precision,
+    filter: Option<&str>,
+    print: Printing,
+) -> Result<Report> {
     let (mut cases, others) = find(dir)?;
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let picks_cases = filter.is_some_and(|f| cases.iter().any(|(path, ..)| stem(path).contains(f)));
@@ -121,7 +127,11 @@ pub fn run_directory(dir: &Path, precision: Precision, filter: Option<&str>, pri
         }
     })?;
     if report.lines.is_empty() {
-        bail!("no quantity of {} contains {:?} in its name", dir.display(), filter.unwrap_or_default());
+        bail!(
+            "no quantity of {} contains {:?} in its name",
+            dir.display(),
+            filter.unwrap_or_default()
+        );
     }
     Ok(report)
 }

@@ -41,13 +41,23 @@ pub(crate) fn integers(golden: &Golden, name: &str, dtype: DType) -> Result<Tens
 
 impl Inputs {
     /// Reads the token tensors of a size and makes its images.
-    pub(crate) fn of(golden: &Golden, sidecar: &Sidecar, side: usize, dtype: DType) -> Result<Self> {
+    pub(crate) fn of(
+        golden: &Golden,
+        sidecar: &Sidecar,
+        side: usize,
+        dtype: DType,
+    ) -> Result<Self> {
         let get = |part: &str| integers(golden, &format!("s{side}.in.{part}"), DType::U32);
         let shape = (sidecar.config.batch, 3, side, side);
         let n = sidecar.config.batch * 3 * side * side;
         let images = hash_values(&format!("input.image.s{side}"), sidecar.config.seed, 0.0, 2.0, n);
         let images = Tensor::from_vec(images, shape, &Device::Cpu)?.to_dtype(dtype)?;
-        Ok(Self { images, ids: get("ids")?, masked_ids: get("masked_ids")?, attention: get("attention")? })
+        Ok(Self {
+            images,
+            ids: get("ids")?,
+            masked_ids: get("masked_ids")?,
+            attention: get("attention")?,
+        })
     }
 
     /// One batch for the model; `erased` are the ids of T'.
@@ -81,9 +91,16 @@ pub(crate) fn noise_of(noise: &BTreeMap<String, StageNoise>, name: &str) -> Tens
 }
 
 /// Runs the frozen model at every size and judges all that is stored of it.
-pub(crate) fn run(golden: &Golden, sidecar: &Sidecar, model: &Dmmi, dtype: DType, report: &mut Report) -> Result<()> {
+pub(crate) fn run(
+    golden: &Golden,
+    sidecar: &Sidecar,
+    model: &Dmmi,
+    dtype: DType,
+    report: &mut Report,
+) -> Result<()> {
     for size in sidecar.config.eval_sizes.iter().chain(&sidecar.config.sizes) {
-        one_size(golden, sidecar, model, size.side(), dtype, report).with_context(|| format!("image size {}", size.side()))?;
+        one_size(golden, sidecar, model, size.side(), dtype, report)
+            .with_context(|| format!("image size {}", size.side()))?;
     }
     Ok(())
 }
@@ -99,7 +116,8 @@ fn one_size(
     let prefix = format!("s{side}.");
     let inputs = Inputs::of(golden, sidecar, side, dtype)?;
     if let Some(stored) = golden.tensors.get(&format!("{prefix}in.image")) {
-        let wrong = values(&inputs.images)?.iter().zip(&stored.values).filter(|(a, b)| a != b).count();
+        let wrong =
+            values(&inputs.images)?.iter().zip(&stored.values).filter(|(a, b)| a != b).count();
         report.judge(&format!("{prefix}in.image: pixels that differ"), wrong as f64, 0.0);
     }
     let mut probe = Probe::recording();
@@ -113,16 +131,26 @@ fn one_size(
         model.forward_probed(&inputs.batch(&inputs.masked_ids), Mode::Eval, &mut probe)?;
         seen.extend(probe.into_seen().remove_entry(masked));
     }
-    for (name, stored) in golden.tensors.range(prefix.clone()..).take_while(|(n, _)| n.starts_with(&prefix)) {
+    for (name, stored) in
+        golden.tensors.range(prefix.clone()..).take_while(|(n, _)| n.starts_with(&prefix))
+    {
         let part = &name[prefix.len()..];
         if part.starts_with("in.") || stats::OWN.contains(&part) {
             continue;
         }
         let slice = match sidecar.subsampled.get(name) {
             None => Slice::default(),
-            Some(text) => Slice::parse(text).with_context(|| format!("subsampled {name}: cannot read {text:?}"))?,
+            Some(text) => Slice::parse(text)
+                .with_context(|| format!("subsampled {name}: cannot read {text:?}"))?,
         };
-        judge_tensor(report, name, seen.get(part), stored, &slice, noise_of(&sidecar.stage_noise, name))?;
+        judge_tensor(
+            report,
+            name,
+            seen.get(part),
+            stored,
+            &slice,
+            noise_of(&sidecar.stage_noise, name),
+        )?;
     }
     let Some(logits) = seen.get("logits") else {
         report.miss(&format!("{prefix}logits"), "our model records no logits");
@@ -136,13 +164,23 @@ fn one_size(
 pub(crate) fn margins(logits: &[f64], samples: usize) -> Vec<f64> {
     let pixels = logits.len() / samples.max(1) / 2;
     let sample = |s: usize| &logits[s * 2 * pixels..(s + 1) * 2 * pixels];
-    (0..samples).flat_map(|s| (0..pixels).map(move |i| sample(s)[pixels + i] - sample(s)[i])).collect()
+    (0..samples)
+        .flat_map(|s| (0..pixels).map(move |i| sample(s)[pixels + i] - sample(s)[i]))
+        .collect()
 }
 
 /// The share of foreground pixels may differ by the pixels whose margin lies within the tolerance of the logits.
-fn mask_fraction(golden: &Golden, sidecar: &Sidecar, side: usize, logits: &Tensor, report: &mut Report) -> Result<()> {
+fn mask_fraction(
+    golden: &Golden,
+    sidecar: &Sidecar,
+    side: usize,
+    logits: &Tensor,
+    report: &mut Report,
+) -> Result<()> {
     let name = format!("s{side}.mask_fraction");
-    let Some(expected) = golden.json.get(&name).and_then(serde_json::Value::as_f64) else { return Ok(()) };
+    let Some(expected) = golden.json.get(&name).and_then(serde_json::Value::as_f64) else {
+        return Ok(());
+    };
     let ours = margins(&values(logits)?, sidecar.config.batch);
     let share = |count: usize| count as f64 / ours.len().max(1) as f64;
     let logits_name = format!("s{side}.logits");

@@ -49,9 +49,12 @@ pub struct Golden {
 
 /// Reads a JSON file. Python's `NaN` and `Infinity` become null.
 pub fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let parsed = serde_json::from_str(&text).or_else(|error| {
-        let clean = [": -Infinity", ": Infinity", ": NaN"].iter().fold(text, |t, bad| t.replace(bad, ": null"));
+        let clean = [": -Infinity", ": Infinity", ": NaN"]
+            .iter()
+            .fold(text, |t, bad| t.replace(bad, ": null"));
         serde_json::from_str(&clean).map_err(|_| error)
     });
     parsed.with_context(|| format!("{} is no valid JSON; fetch or write it anew", path.display()))
@@ -75,7 +78,8 @@ impl Golden {
     /// The sidecar, or the part of it at `pointer` (`/train/params`), as a typed value.
     pub fn part<T: DeserializeOwned>(&self, pointer: &str) -> Result<T> {
         let value = self.json.pointer(pointer);
-        let value = value.with_context(|| format!("{}: no entry {pointer}", self.path.display()))?;
+        let value =
+            value.with_context(|| format!("{}: no entry {pointer}", self.path.display()))?;
         T::deserialize(value).with_context(|| format!("{}: entry {pointer}", self.path.display()))
     }
 
@@ -83,15 +87,19 @@ impl Golden {
     pub fn tensor(&self, name: &str) -> Result<&Stored> {
         let found = self.tensors.get(name);
         found.with_context(|| {
-            format!("{}: no tensor {name}; write the case anew", self.path.with_extension("safetensors").display())
+            format!(
+                "{}: no tensor {name}; write the case anew",
+                self.path.with_extension("safetensors").display()
+            )
         })
     }
 }
 
 fn read_tensors(path: &Path) -> Result<BTreeMap<String, Stored>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let file = SafeTensors::deserialize(&bytes)
-        .with_context(|| format!("{} is no valid safetensors file; fetch or write it anew", path.display()))?;
+    let file = SafeTensors::deserialize(&bytes).with_context(|| {
+        format!("{} is no valid safetensors file; fetch or write it anew", path.display())
+    })?;
     let mut out = BTreeMap::new();
     for (name, view) in file.tensors() {
         let data = view.data();
@@ -101,7 +109,10 @@ fn read_tensors(path: &Path) -> Result<BTreeMap<String, Stored>> {
             Dtype::I64 => wide(data, |b| i64::from_le_bytes(b) as f64),
             Dtype::I32 => wide(data, |b| f64::from(i32::from_le_bytes(b))),
             Dtype::U8 | Dtype::BOOL => data.iter().map(|b| f64::from(*b)).collect(),
-            other => bail!("{}: tensor {name} has type {other:?}; f32, f64, i32, i64 and u8 are read", path.display()),
+            other => bail!(
+                "{}: tensor {name} has type {other:?}; f32, f64, i32, i64 and u8 are read",
+                path.display()
+            ),
         };
         out.insert(name, Stored { shape: view.shape().to_vec(), values });
     }

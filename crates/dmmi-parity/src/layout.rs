@@ -33,7 +33,11 @@ impl Slice {
                 Some(digits) => digits.parse().ok().map(Some),
             };
             let (start, end, step) = (number(Some(0))??, number(None)?, number(Some(1))??);
-            (part.contains(':') && step > 0 && fields.next().is_none()).then_some(Range { start, end, step })
+            (part.contains(':') && step > 0 && fields.next().is_none()).then_some(Range {
+                start,
+                end,
+                step,
+            })
         };
         Some(Self { axes: inner.split(',').map(axis).collect::<Option<_>>()? })
     }
@@ -42,7 +46,8 @@ impl Slice {
         for (dim, range) in self.axes.iter().enumerate() {
             let n = t.dim(dim)?;
             let end = range.end.unwrap_or(n).min(n);
-            let picked: Vec<u32> = (range.start..end).step_by(range.step).map(|i| i as u32).collect();
+            let picked: Vec<u32> =
+                (range.start..end).step_by(range.step).map(|i| i as u32).collect();
             if picked.len() != n {
                 let picked = Tensor::new(picked, t.device())?;
                 t = t.contiguous()?.index_select(&picked, dim)?;
@@ -53,12 +58,19 @@ impl Slice {
 }
 
 /// `ours` in the shape of the golden tensor `name`, after `slice`; an error tells that no layout fits.
-pub(crate) fn align(ours: &Tensor, name: &str, shape: &[usize], slice: &Slice) -> candle_core::Result<Tensor> {
+pub(crate) fn align(
+    ours: &Tensor,
+    name: &str,
+    shape: &[usize],
+    slice: &Slice,
+) -> candle_core::Result<Tensor> {
     let mut candidates = vec![ours.clone()];
     if let Ok((b, n, c)) = ours.dims3() {
         let flipped = ours.transpose(1, 2)?;
         match shape {
-            [_, _, h, w] if h * w == n => candidates.push(flipped.contiguous()?.reshape((b, c, *h, *w))?),
+            [_, _, h, w] if h * w == n => {
+                candidates.push(flipped.contiguous()?.reshape((b, c, *h, *w))?)
+            }
             _ => candidates.push(flipped),
         }
     }
@@ -86,7 +98,12 @@ mod tests {
 
     fn counting(shape: &[usize]) -> Tensor {
         let n = shape.iter().product::<usize>() as u32;
-        Tensor::arange(0, n, &Device::Cpu).unwrap().reshape(shape).unwrap().to_dtype(DType::F64).unwrap()
+        Tensor::arange(0, n, &Device::Cpu)
+            .unwrap()
+            .reshape(shape)
+            .unwrap()
+            .to_dtype(DType::F64)
+            .unwrap()
     }
 
     #[test]
@@ -111,7 +128,12 @@ mod tests {
         assert_eq!(kept.to_vec3::<f64>().unwrap(), square.to_vec3::<f64>().unwrap());
         let words = align(&square, "stage0.l", &[1, 2, 2], &Slice::default()).unwrap();
         assert_eq!(words.to_vec3::<f64>().unwrap(), [[[0.0, 2.0], [1.0, 3.0]]]);
-        let part = align(&counting(&[1, 7, 4]), "stage0.x_out", &[1, 2, 7], &Slice::parse("[:, ::2]").unwrap());
+        let part = align(
+            &counting(&[1, 7, 4]),
+            "stage0.x_out",
+            &[1, 2, 7],
+            &Slice::parse("[:, ::2]").unwrap(),
+        );
         assert_eq!(part.unwrap().dims(), [1, 2, 7]);
         assert!(align(&tokens, "x", &[2, 2], &Slice::default()).is_err());
     }

@@ -17,7 +17,11 @@ pub fn run(golden: &Golden, report: &mut Report) -> Result<()> {
 }
 
 /// The same with one weight changed first: `(name, flat index, added)`. For tests of the harness itself.
-pub fn run_perturbed(golden: &Golden, change: Option<(&str, usize, f64)>, report: &mut Report) -> Result<()> {
+pub fn run_perturbed(
+    golden: &Golden,
+    change: Option<(&str, usize, f64)>,
+    report: &mut Report,
+) -> Result<()> {
     let sidecar: Sidecar = golden.part("")?;
     let dtype = match report.precision {
         Precision::F32 => DType::F32,

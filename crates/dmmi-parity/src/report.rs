@@ -101,7 +101,8 @@ impl Report {
         if !self.wants(name) {
             return;
         }
-        let line = Line { case: self.case.clone(), name: name.to_string(), error, tolerance, ok, note };
+        let line =
+            Line { case: self.case.clone(), name: name.to_string(), error, tolerance, ok, note };
         if self.print == Printing::All || (!ok && self.print == Printing::Misses) {
             say(&line.text());
         }
@@ -121,10 +122,22 @@ impl Report {
         for case in cases {
             let lines = || self.lines.iter().filter(|l| l.case == case);
             let missed = lines().filter(|l| !l.ok).count();
-            let worst = lines().filter(|l| l.tolerance > 0.0).max_by(|a, b| a.ratio().total_cmp(&b.ratio()));
-            let _ = write!(text, "{case}: {} of {} quantities agree", lines().count() - missed, lines().count());
+            let worst = lines()
+                .filter(|l| l.tolerance > 0.0)
+                .max_by(|a, b| a.ratio().total_cmp(&b.ratio()));
+            let _ = write!(
+                text,
+                "{case}: {} of {} quantities agree",
+                lines().count() - missed,
+                lines().count()
+            );
             if let Some(w) = worst {
-                let _ = write!(text, "; closest to its tolerance: {} at {:.0} %", w.name, 100.0 * w.ratio());
+                let _ = write!(
+                    text,
+                    "; closest to its tolerance: {} at {:.0} %",
+                    w.name,
+                    100.0 * w.ratio()
+                );
             }
             text.push('\n');
         }

@@ -75,15 +75,22 @@ fn score(sample: Sample) -> Result<Scored> {
 }
 
 fn unpack(hex: &str, pixels: usize) -> Result<Vec<bool>> {
-    ensure!(hex.is_ascii() && hex.len() == 2 * pixels.div_ceil(8), "a mask of {pixels} pixels has {} hex digits", hex.len());
-    let byte = |i: usize| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).with_context(|| format!("hex digits {i}"));
+    ensure!(
+        hex.is_ascii() && hex.len() == 2 * pixels.div_ceil(8),
+        "a mask of {pixels} pixels has {} hex digits",
+        hex.len()
+    );
+    let byte = |i: usize| {
+        u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).with_context(|| format!("hex digits {i}"))
+    };
     let bytes: Vec<u8> = (0..hex.len() / 2).map(byte).collect::<Result<_>>()?;
     Ok((0..pixels).map(|i| bytes[i / 8] >> (7 - i % 8) & 1 == 1).collect())
 }
 
 /// Both sides compute in f64 and may sum in another order: `n` roundings.
 fn close(report: &mut Report, name: &str, ours: Option<f64>, expected: f64, n: usize) {
-    let error = ours.map_or(f64::INFINITY, |v| (v - expected).abs() / expected.abs().max(f64::MIN_POSITIVE));
+    let error = ours
+        .map_or(f64::INFINITY, |v| (v - expected).abs() / expected.abs().max(f64::MIN_POSITIVE));
     let error = if ours == Some(expected) { 0.0 } else { error };
     report.judge(name, error, n as f64 * f64::EPSILON);
 }
@@ -122,7 +129,11 @@ fn official(expected: &Official, scored: &[Scored], report: &mut Report) {
         close(report, &format!("ris precision@{threshold}"), percent(ours), *expected, n);
     }
     if !expected.per_sample_iou.is_empty() {
-        let wrong = each.iter().zip(&expected.per_sample_iou).filter(|(a, b)| (*a - *b).abs() > f64::EPSILON).count();
+        let wrong = each
+            .iter()
+            .zip(&expected.per_sample_iou)
+            .filter(|(a, b)| (*a - *b).abs() > f64::EPSILON)
+            .count();
         let wrong = wrong + each.len().abs_diff(expected.per_sample_iou.len());
         report.judge("ris IoU of each sample: samples that differ", wrong as f64, 0.0);
     }
@@ -138,10 +149,14 @@ fn rela(expected: &Rela, scored: &[Scored], report: &mut Report) {
             let mut gres = GresMetrics::new();
             let mut zeros = 0;
             for s in scored {
-                if way.contains("two_sources") && source != "full" && s.sample.rela_source2 != *source {
+                if way.contains("two_sources")
+                    && source != "full"
+                    && s.sample.rela_source2 != *source
+                {
                     continue;
                 }
-                let rejected = if by_flag { s.sample.pred_nt_flag } else { s.overlap.predicts_nothing() };
+                let rejected =
+                    if by_flag { s.sample.pred_nt_flag } else { s.overlap.predicts_nothing() };
                 if s.sample.source == "zero" {
                     zeros += 1;
                     gres.add_zero(s.overlap.predicted, rejected);
@@ -157,7 +172,9 @@ fn rela(expected: &Rela, scored: &[Scored], report: &mut Report) {
                     "cIoU" => percent(gres.c_iou()),
                     // The evaluator counts rejections only where there is something to reject, and prints 0 elsewhere.
                     "T_acc" | "N_acc" if zeros == 0 => {
-                        report.remark(format!("  {name} not compared: {source} has no zero-target sample"));
+                        report.remark(format!(
+                            "  {name} not compared: {source} has no zero-target sample"
+                        ));
                         continue;
                     }
                     "T_acc" => gres.target_accuracy(),

@@ -15,7 +15,8 @@ use crate::summary::{COLUMNS, Elements, RowDistance, elements, summarise};
 use crate::tensors::{judge_values, values};
 
 /// Stored parts that are judged here, not as recorded tensors.
-pub(crate) const OWN: [&str; 4] = ["stage_stats", "stage_stats_torch_f32", "logits_stride8", "mask_packed"];
+pub(crate) const OWN: [&str; 4] =
+    ["stage_stats", "stage_stats_torch_f32", "logits_stride8", "mask_packed"];
 /// Columns before the summary row.
 const MOMENTS: [&str; 4] = ["mean", "std(biased)", "min", "max"];
 
@@ -39,7 +40,11 @@ pub(crate) struct StageStats<'a> {
 }
 
 /// Finds the statistics of one image size.
-pub(crate) fn read<'a>(golden: &'a Golden, sidecar: &Sidecar, side: usize) -> Result<StageStats<'a>> {
+pub(crate) fn read<'a>(
+    golden: &'a Golden,
+    sidecar: &Sidecar,
+    side: usize,
+) -> Result<StageStats<'a>> {
     let prefix = format!("s{side}.");
     let get = |part: &str| golden.tensors.get(&format!("{prefix}{part}"));
     let mut stats = StageStats {
@@ -87,7 +92,12 @@ impl StageStats<'_> {
     }
 
     /// Judges all that is stored.
-    pub(crate) fn judge(&self, sidecar: &Sidecar, seen: &BTreeMap<String, Tensor>, report: &mut Report) -> Result<()> {
+    pub(crate) fn judge(
+        &self,
+        sidecar: &Sidecar,
+        seen: &BTreeMap<String, Tensor>,
+        report: &mut Report,
+    ) -> Result<()> {
         if let Some((table, noise)) = self.tables {
             self.judge_table(table, noise, sidecar, seen, report)?;
         }
@@ -100,7 +110,13 @@ impl StageStats<'_> {
             });
             let name = format!("{}logits", self.prefix);
             let noise = noise_of(&sidecar.stage_noise, &name);
-            judge_values(report, &format!("{name}_stride8"), &step.collect::<Vec<_>>(), &stored.values, noise);
+            judge_values(
+                report,
+                &format!("{name}_stride8"),
+                &step.collect::<Vec<_>>(),
+                &stored.values,
+                noise,
+            );
         }
         self.judge_mask(sidecar, logits, report)
     }
@@ -121,8 +137,12 @@ impl StageStats<'_> {
             )
         };
         let count = |name: &String| seen.get(name).map_or(1, Tensor::elem_count);
-        let all: Vec<_> =
-            self.rows.iter().enumerate().map(|(i, name)| own(i, noise.row(i), count(name))).collect();
+        let all: Vec<_> = self
+            .rows
+            .iter()
+            .enumerate()
+            .map(|(i, name)| own(i, noise.row(i), count(name)))
+            .collect();
         for (i, row_name) in self.rows.iter().enumerate() {
             let name = format!("{}{row_name}", self.prefix);
             let Some(tensor) = seen.get(row_name) else {
@@ -162,9 +182,15 @@ impl StageStats<'_> {
         let open = (FACTOR * part.f32_mask_mismatch).max(near);
         let found = ours.iter().filter(|m| **m > 0.0).count() as f64;
         let expected = part.mask_fraction * ours.len() as f64;
-        report.judge(&format!("{}mask_fraction, in pixels", self.prefix), (found - expected).abs(), open + 0.5);
+        report.judge(
+            &format!("{}mask_fraction, in pixels", self.prefix),
+            (found - expected).abs(),
+            open + 0.5,
+        );
         if let Some(packed) = self.packed {
-            let bit = |i: usize| packed.values.get(i / 8).is_some_and(|b| (*b as u8) >> (7 - i % 8) & 1 == 1);
+            let bit = |i: usize| {
+                packed.values.get(i / 8).is_some_and(|b| (*b as u8) >> (7 - i % 8) & 1 == 1)
+            };
             let wrong = ours.iter().enumerate().filter(|&(i, m)| (*m > 0.0) != bit(i)).count();
             report.judge(&format!("{}mask: pixels that differ", self.prefix), wrong as f64, open);
         }
@@ -181,6 +207,7 @@ fn in_stored_order(t: &Tensor, summary: &[f64]) -> Result<Vec<f64>> {
         4 => values(&t.flatten_from(2)?.transpose(1, 2)?)?,
         _ => return Ok(ours),
     };
-    let distance = |v: &[f64]| elements(v.len()).map(|(c, e)| (v[e] - summary[c]).abs()).sum::<f64>();
+    let distance =
+        |v: &[f64]| elements(v.len()).map(|(c, e)| (v[e] - summary[c]).abs()).sum::<f64>();
     Ok(if distance(&other) < distance(&ours) { other } else { ours })
 }

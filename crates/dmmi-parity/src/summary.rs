@@ -8,8 +8,26 @@ use crate::hash::HashStream;
 /// Columns of a row: norm, sum, largest absolute value, dot product with a hash tensor, the first 8 elements (padded
 /// with zeros), 8 elements evenly spread.
 pub(crate) const COLUMNS: [&str; 20] = [
-    "l2", "sum", "maxabs", "probe_dot", "first0", "first1", "first2", "first3", "first4", "first5", "first6", "first7",
-    "strided0", "strided1", "strided2", "strided3", "strided4", "strided5", "strided6", "strided7",
+    "l2",
+    "sum",
+    "maxabs",
+    "probe_dot",
+    "first0",
+    "first1",
+    "first2",
+    "first3",
+    "first4",
+    "first5",
+    "first6",
+    "first7",
+    "strided0",
+    "strided1",
+    "strided2",
+    "strided3",
+    "strided4",
+    "strided5",
+    "strided6",
+    "strided7",
 ];
 /// Number of columns.
 pub(crate) const WIDTH: usize = COLUMNS.len();
@@ -93,18 +111,40 @@ pub(crate) struct RowDistance {
 }
 
 impl RowDistance {
+    /// All divided by `scale`.
+    pub(crate) fn over(self, scale: f64) -> Self {
+        Self {
+            l2: self.l2 / scale,
+            sum: self.sum / scale,
+            maxabs: self.maxabs / scale,
+            probe: self.probe / scale,
+            elements: self.elements / scale,
+        }
+    }
+
     /// Of rows of a tensor with `n` elements; `skip` names elements without a defined value.
-    pub(crate) fn between(row: &[f64], reference: &[f64], n: usize, how: Elements, skip: impl Fn(usize) -> bool) -> Self {
+    pub(crate) fn between(
+        row: &[f64],
+        reference: &[f64],
+        n: usize,
+        how: Elements,
+        skip: impl Fn(usize) -> bool,
+    ) -> Self {
         let d = |column: usize| (row[column] - reference[column]).abs();
         let norm = reference[0];
-        let each: Vec<f64> = elements(n).filter(|&(_, e)| !skip(e)).map(|(column, _)| d(column)).collect();
+        let each: Vec<f64> =
+            elements(n).filter(|&(_, e)| !skip(e)).map(|(column, _)| d(column)).collect();
         // Of a tensor that is mostly zeros, the elements that are not are larger than its root mean square.
-        let squares: Vec<f64> =
-            elements(n).filter(|&(_, e)| !skip(e)).map(|(column, _)| reference[column].powi(2)).collect();
+        let squares: Vec<f64> = elements(n)
+            .filter(|&(_, e)| !skip(e))
+            .map(|(column, _)| reference[column].powi(2))
+            .collect();
         let sampled = (squares.iter().sum::<f64>() / squares.len().max(1) as f64).sqrt();
         let middle = match how {
             _ if each.iter().any(|x| !x.is_finite()) => f64::NAN,
-            Elements::Rms => (each.iter().map(|x| x * x).sum::<f64>() / each.len().max(1) as f64).sqrt(),
+            Elements::Rms => {
+                (each.iter().map(|x| x * x).sum::<f64>() / each.len().max(1) as f64).sqrt()
+            }
             Elements::Median => crate::noise::quantile(each, 0.5),
         };
         Self {
@@ -140,7 +180,8 @@ mod tests {
         assert_eq!((row[1], row[2]), (950.0, 59.0));
         assert_eq!((row[4], row[11], row[12], row[13]), (-40.0, -33.0, -40.0, -28.0));
         let stream = HashStream::new("probe/x", 0);
-        let dot: f64 = values.iter().enumerate().map(|(i, v)| v * f64::from(stream.unit(i as u32))).sum();
+        let dot: f64 =
+            values.iter().enumerate().map(|(i, v)| v * f64::from(stream.unit(i as u32))).sum();
         assert!((row[3] - dot).abs() < 1e-9);
         assert!(summarise(&[1.0, f64::NAN], "x")[2].is_nan());
         assert_eq!(summarise(&[], "x"), [0.0; WIDTH]);
@@ -152,7 +193,8 @@ mod tests {
         let reference = summarise(&values, "x");
         let mut flipped = reference;
         flipped[4] = -1.0;
-        let distance = |how| RowDistance::between(&flipped, &reference, 100, how, |_| false).elements;
+        let distance =
+            |how| RowDistance::between(&flipped, &reference, 100, how, |_| false).elements;
         assert_eq!(distance(Elements::Median), 0.0);
         assert!(distance(Elements::Rms) > 0.4);
         let skipped = RowDistance::between(&flipped, &reference, 100, Elements::Rms, |e| e == 0);

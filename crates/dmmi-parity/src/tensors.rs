@@ -22,9 +22,19 @@ pub(crate) fn values(t: &Tensor) -> candle_core::Result<Vec<f64>> {
 }
 
 /// Judges root mean square and largest difference of equally laid out values.
-pub(crate) fn judge_values(report: &mut Report, name: &str, ours: &[f64], reference: &[f64], noise: TensorNoise) {
+pub(crate) fn judge_values(
+    report: &mut Report,
+    name: &str,
+    ours: &[f64],
+    reference: &[f64],
+    noise: TensorNoise,
+) {
     let d = Difference::between(ours, reference);
-    report.judge(&format!("{name} rms"), d.relative_rms, tolerance(noise.relative_rms, report.precision));
+    report.judge(
+        &format!("{name} rms"),
+        d.relative_rms,
+        tolerance(noise.relative_rms, report.precision),
+    );
     let largest = match report.precision {
         Precision::F32 => FACTOR * noise.max_abs,
         Precision::F64 => FACTOR * noise.max_abs.min(ROUNDING * d.reference_max),

@@ -29,7 +29,10 @@ struct Shapes<'a>(BTreeMap<&'a str, &'a [usize]>);
 impl<'a> Shapes<'a> {
     fn dim(&self, name: &str, axis: usize) -> Result<usize> {
         let shape = self.0.get(name).with_context(|| format!("the weight table has no {name}"))?;
-        shape.get(axis).copied().with_context(|| format!("{name} has shape {shape:?}, no axis {axis}"))
+        shape
+            .get(axis)
+            .copied()
+            .with_context(|| format!("{name} has shape {shape:?}, no axis {axis}"))
     }
 
     /// How many `prefix{0..}suffix` there are.
@@ -44,7 +47,8 @@ impl<'a> Shapes<'a> {
 
 /// The configuration that has exactly these weights. Stochastic depth and dropout are 0, as golden cases are made.
 pub(crate) fn configuration(config: &CaseConfig, weights: &Weights) -> Result<DmmiConfig> {
-    let shapes = Shapes(weights.table.iter().map(|e| (e.name.as_str(), e.shape.as_slice())).collect());
+    let shapes =
+        Shapes(weights.table.iter().map(|e| (e.name.as_str(), e.shape.as_slice())).collect());
     let backbone = match config.arch.as_str() {
         "swin" => BackboneConfig::Swin(swin(config, &shapes)?),
         "resnet" => BackboneConfig::Resnet(resnet(&shapes)?),
@@ -77,10 +81,16 @@ fn swin(config: &CaseConfig, shapes: &Shapes) -> Result<SwinConfig> {
     let side = shapes.dim(&table(0), 0)?.isqrt();
     let embed_dim = shapes.dim("model.backbone.patch_embed.proj.weight", 0)?;
     let hidden = shapes.dim(&block(0, "mlp.fc1.weight"), 0)?;
-    ensure!(hidden.is_multiple_of(embed_dim), "mlp.fc1 has {hidden} rows, no multiple of {embed_dim} channels");
+    ensure!(
+        hidden.is_multiple_of(embed_dim),
+        "mlp.fc1 has {hidden} rows, no multiple of {embed_dim} channels"
+    );
     let num_heads = shapes.stages(|i| shapes.dim(&table(i), 1))?;
     if let Some(stated) = config.num_heads {
-        ensure!(stated == num_heads, "config.num_heads {stated:?} but the bias tables have {num_heads:?} columns");
+        ensure!(
+            stated == num_heads,
+            "config.num_heads {stated:?} but the bias tables have {num_heads:?} columns"
+        );
     }
     Ok(SwinConfig {
         patch_size: shapes.dim("model.backbone.patch_embed.proj.weight", 2)?,
@@ -110,15 +120,21 @@ fn resnet(shapes: &Shapes) -> Result<ResNetConfig> {
 /// # Errors
 /// When memory runs out.
 pub(crate) fn load(store: &ParamStore, weights: &Weights, report: &mut Report) -> Result<()> {
-    let table: BTreeMap<&str, &TableEntry> =
-        weights.table.iter().filter(|e| !is_dead_copy(&e.name)).map(|e| (e.name.as_str(), e)).collect();
+    let table: BTreeMap<&str, &TableEntry> = weights
+        .table
+        .iter()
+        .filter(|e| !is_dead_copy(&e.name))
+        .map(|e| (e.name.as_str(), e))
+        .collect();
     let ours = store.tensors();
     let ours_names: BTreeSet<&str> = ours.keys().map(String::as_str).collect();
     let mut faults = 0;
     for (name, entry) in &table {
         let why = match ours.get(*name) {
             None => "in the weight table, not in our model".to_string(),
-            Some(t) if t.dims() != entry.shape => format!("ours is {:?}, the table says {:?}", t.dims(), entry.shape),
+            Some(t) if t.dims() != entry.shape => {
+                format!("ours is {:?}, the table says {:?}", t.dims(), entry.shape)
+            }
             Some(_) => continue,
         };
         faults += 1;
@@ -134,7 +150,9 @@ pub(crate) fn load(store: &ParamStore, weights: &Weights, report: &mut Report) -
         report.remark(format!("  {dead} tensors named *.decoder_layer.* ignored: dead copies, never used (spec section 4)"));
     }
     let fill = |entry: &&TableEntry| -> Result<()> {
-        let Some(var) = store.get(&entry.name).filter(|v| v.dims() == entry.shape) else { return Ok(()) };
+        let Some(var) = store.get(&entry.name).filter(|v| v.dims() == entry.shape) else {
+            return Ok(());
+        };
         let n = entry.shape.iter().product();
         let values = hash_values(&entry.name, weights.seed, entry.base, entry.scale, n);
         let values = Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?;

@@ -13,7 +13,9 @@ fn golden() -> PathBuf {
 }
 
 fn misses(report: &Report) -> Vec<String> {
-    let line = |l: &dmmi_parity::report::Line| format!("{} {}: {:e} > {:e} {}", l.case, l.name, l.error, l.tolerance, l.note);
+    let line = |l: &dmmi_parity::report::Line| {
+        format!("{} {}: {:e} > {:e} {}", l.case, l.name, l.error, l.tolerance, l.note)
+    };
     report.lines.iter().filter(|l| !l.ok).map(line).collect()
 }
 
@@ -25,7 +27,16 @@ fn every_quantity_of_every_case_agrees() {
         assert!(report.lines.iter().any(|l| l.case == case), "{case} was not run");
     }
     // A harness that compares nothing passes, too: what issue 2 asks for is there.
-    for part in ["stage0.pwam.refineimg33", "dec.tf2", "logits rms", "train.loss total", "grad ", "delta1 ", "delta3 ", "buffer "] {
+    for part in [
+        "stage0.pwam.refineimg33",
+        "dec.tf2",
+        "logits rms",
+        "train.loss total",
+        "grad ",
+        "delta1 ",
+        "delta3 ",
+        "buffer ",
+    ] {
         assert!(report.lines.iter().any(|l| l.name.contains(part)), "nothing compared of {part}");
     }
     assert!(report.lines.len() > 10_000, "{}", report.lines.len());
@@ -54,7 +65,9 @@ fn one_wrong_weight_is_a_miss() {
     assert!(missed.iter().any(|m| m.contains("s96.stage0.x_out rms")), "{missed:#?}");
     assert!(missed.iter().any(|m| m.contains("logits")), "{missed:#?}");
     // What lies before that weight is untouched.
-    assert!(!missed.iter().any(|m| m.contains("patch_embed") || m.contains("bert") || m.contains("stage0.blocks_out")));
+    assert!(!missed.iter().any(|m| m.contains("patch_embed")
+        || m.contains("bert")
+        || m.contains("stage0.blocks_out")));
 }
 
 fn scratch(name: &str) -> PathBuf {

@@ -42,12 +42,17 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
     let part: Part = golden.part("/adamw")?;
     let schedule = PolyDecay { base: part.lr, total: part.poly_total, power: POWER, warmup: 0 };
     for (step, lr) in part.lr_used.iter().enumerate() {
-        report.judge(&format!("lr step {step}"), (schedule.lr(step) - lr).abs() / lr, FACTOR * f64::EPSILON);
+        report.judge(
+            &format!("lr step {step}"),
+            (schedule.lr(step) - lr).abs() / lr,
+            FACTOR * f64::EPSILON,
+        );
     }
     let mut vars = BTreeMap::new();
     let mut groups = Vec::new();
     for entry in &part.tensors {
-        let first = hashed(&format!("unit.param.{}", entry.name), seed, 0.0, 0.5, &entry.shape, dtype)?;
+        let first =
+            hashed(&format!("unit.param.{}", entry.name), seed, 0.0, 0.5, &entry.shape, dtype)?;
         let var = Var::from_tensor(&first)?;
         vars.insert(entry.name.as_str(), var.clone());
         groups.push(ParamGroup {
@@ -65,7 +70,10 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
         for entry in &part.tensors {
             if let Some(scale) = entry.grad_scale {
                 let name = format!("unit.grad.{}.{step}", entry.name);
-                grads.insert(entry.name.clone(), hashed(&name, seed, 0.0, scale, &entry.shape, dtype)?);
+                grads.insert(
+                    entry.name.clone(),
+                    hashed(&name, seed, 0.0, scale, &entry.shape, dtype)?,
+                );
             }
         }
         optimizer.step(&Gradients::from_map(grads), schedule.lr(step))?;
@@ -92,10 +100,15 @@ fn judge(golden: &Golden, results: &[(String, Tensor)], report: &mut Report) -> 
         compared.push((name, error, noise));
     }
     for (name, error, noise) in &compared {
-        let kind = |n: &str| if n.contains(".step") { 0 } else { 1 + usize::from(n.ends_with("_sq")) };
+        let kind =
+            |n: &str| if n.contains(".step") { 0 } else { 1 + usize::from(n.ends_with("_sq")) };
         let same = compared.iter().filter(|(n, _, _)| kind(n) == kind(name)).map(|c| c.2);
         let floor = quantile(same, 0.5);
-        report.judge(&format!("adamw {name} rms"), *error, tolerance(noise.max(floor), report.precision));
+        report.judge(
+            &format!("adamw {name} rms"),
+            *error,
+            tolerance(noise.max(floor), report.precision),
+        );
     }
     let stored = golden.tensors.keys().filter(|n| n.starts_with("adamw.f64.")).count();
     report.judge("adamw: stored results without ours", stored.abs_diff(compared.len()) as f64, 0.0);

@@ -29,7 +29,9 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
     let part: Part = golden.part("/loss")?;
     let words_shape = golden.tensor("loss.f64.contrastive.grad_lan")?.shape.clone();
     let [batch, width, length] = words_shape[..] else {
-        anyhow::bail!("loss.f64.contrastive.grad_lan has shape {words_shape:?}, expected three axes");
+        anyhow::bail!(
+            "loss.f64.contrastive.grad_lan has shape {words_shape:?}, expected three axes"
+        );
     };
     ensure!(batch == part.batch && part.token_lens.len() == batch, "loss: batch sizes disagree");
     let outcomes = [
@@ -38,7 +40,8 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
         pixels(golden, seed, dtype)?,
     ];
     let noise = |name: &str| -> Result<f64> {
-        let value = |kind: &str| golden.tensor(&format!("loss.{kind}.{name}")).map(|t| t.values.clone());
+        let value =
+            |kind: &str| golden.tensor(&format!("loss.{kind}.{name}")).map(|t| t.values.clone());
         Ok(Difference::between(&value("f32")?, &value("f64")?).relative_rms)
     };
     let mut largest = 0.0_f64;
@@ -48,7 +51,11 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
     let allowed = tolerance(largest, report.precision);
     for (name, value, gradients) in &outcomes {
         let reference = &golden.tensor(&format!("loss.f64.{name}"))?.values;
-        report.judge(&format!("loss {name}"), Difference::between(&values(value)?, reference).relative_rms, allowed);
+        report.judge(
+            &format!("loss {name}"),
+            Difference::between(&values(value)?, reference).relative_rms,
+            allowed,
+        );
         for (gradient, ours) in gradients {
             let reference = &golden.tensor(&format!("loss.f64.{name}.{gradient}"))?.values;
             let error = Difference::between(&values(ours)?, reference).relative_rms;
@@ -63,7 +70,14 @@ fn flags(part: &Part) -> Result<Tensor> {
 }
 
 /// A variable holding a hash-filled tensor.
-fn variable(name: &str, seed: u32, base: f32, scale: f32, shape: &[usize], dtype: DType) -> Result<Var> {
+fn variable(
+    name: &str,
+    seed: u32,
+    base: f32,
+    scale: f32,
+    shape: &[usize],
+    dtype: DType,
+) -> Result<Var> {
     Ok(Var::from_tensor(&hashed(&format!("unit.loss.{name}"), seed, base, scale, shape, dtype)?)?)
 }
 
@@ -80,7 +94,10 @@ fn cosine(part: &Part, seed: u32, shape: [usize; 3], dtype: DType) -> Result<Out
     let lan2 = variable("lan2", seed, 0.05, 1.0, &shape, dtype)?;
     let (words, found) = (lan1.transpose(1, 2)?, lan2.transpose(1, 2)?);
     let loss = similarity(&words, &found, &attention, &flags(part)?)?;
-    ensure!(loss.backward()?.get(lan1.as_tensor()).is_none(), "the similarity loss propagates into the words");
+    ensure!(
+        loss.backward()?.get(lan1.as_tensor()).is_none(),
+        "the similarity loss propagates into the words"
+    );
     let grad = gradient(&loss, &lan2, "lan2")?;
     Ok(("cossim", loss, vec![("grad_lan2", grad)]))
 }
@@ -92,14 +109,24 @@ fn pairs(part: &Part, seed: u32, shape: [usize; 3], dtype: DType) -> Result<Outc
     let weight = hashed("unit.loss.align.weight", seed, 0.0, 0.0625, &[width, width], dtype)?;
     let bias = hashed("unit.loss.align.bias", seed, 0.0, 0.1, &[width], dtype)?;
     let aligned = Linear::new(weight, Some(bias)).forward(&words.transpose(1, 2)?)?.mean(1)?;
-    let loss = contrastive(visual.as_tensor(), &aligned, &flags(part)?, LossConfig::release().temperature)?;
-    let grads = vec![("grad_lan", gradient(&loss, &words, "lan1")?), ("grad_vis", gradient(&loss, &visual, "vis")?)];
+    let loss = contrastive(
+        visual.as_tensor(),
+        &aligned,
+        &flags(part)?,
+        LossConfig::release().temperature,
+    )?;
+    let grads = vec![
+        ("grad_lan", gradient(&loss, &words, "lan1")?),
+        ("grad_vis", gradient(&loss, &visual, "vis")?),
+    ];
     Ok(("contrastive", loss, grads))
 }
 
 fn pixels(golden: &Golden, seed: u32, dtype: DType) -> Result<Outcome> {
     let shape = golden.tensor("loss.f64.seg.grad")?.shape.clone();
-    let [b, _, h, w] = shape[..] else { anyhow::bail!("loss.f64.seg.grad has shape {shape:?}, expected four axes") };
+    let [b, _, h, w] = shape[..] else {
+        anyhow::bail!("loss.f64.seg.grad has shape {shape:?}, expected four axes")
+    };
     let logits = variable("logits", seed, 0.0, 3.0, &shape, dtype)?;
     let masks = hashed("unit.loss.target", seed, 0.0, 1.0, &[b, h, w], DType::F32)?.gt(0.3f32)?;
     let loss = segmentation(logits.as_tensor(), &masks, LossConfig::release().class_weights)?;

@@ -15,7 +15,14 @@ use crate::noise::{Difference, FACTOR, ROUNDING};
 use crate::report::Report;
 
 /// A hash-filled tensor.
-fn hashed(name: &str, seed: u32, base: f32, scale: f32, shape: &[usize], dtype: DType) -> Result<Tensor> {
+fn hashed(
+    name: &str,
+    seed: u32,
+    base: f32,
+    scale: f32,
+    shape: &[usize],
+    dtype: DType,
+) -> Result<Tensor> {
     let values = hash_values(name, seed, base, scale, shape.iter().product());
     Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?)
 }
@@ -42,7 +49,8 @@ pub(crate) fn run(golden: &Golden, dtype: DType, report: &mut Report) -> Result<
     if has("bias_table") {
         resize::bias_table(golden, seed, dtype, report)?;
     }
-    let known = ["seed", "torch", "adamw", "loss", "interp", "bias_table", "drop_path", "hash_samples"];
+    let known =
+        ["seed", "torch", "adamw", "loss", "interp", "bias_table", "drop_path", "hash_samples"];
     for part in golden.json.as_object().into_iter().flat_map(|o| o.keys()) {
         if !known.contains(&part.as_str()) {
             report.remark(format!("  {part}: not covered"));
@@ -68,7 +76,11 @@ fn hash_samples(samples: &[HashSample], report: &mut Report) {
         let value = s.base + s.scale * stream.unit(s.i);
         stream.bits(s.i) != s.u32 || format!("0x{:08x}", value.to_bits()) != s.value_bits
     };
-    report.judge("hash samples: bit patterns that differ", samples.iter().filter(differs).count() as f64, 0.0);
+    report.judge(
+        "hash samples: bit patterns that differ",
+        samples.iter().filter(differs).count() as f64,
+        0.0,
+    );
 }
 
 fn drop_path(golden: &Golden, report: &mut Report) -> Result<()> {
@@ -77,7 +89,11 @@ fn drop_path(golden: &Golden, report: &mut Report) -> Result<()> {
         let ours = drop_path_rates(rates.last().copied().unwrap_or(0.0), rates.len());
         // Both fill the line in f32, not always with the same rounding.
         let d = Difference::between(&ours, &rates);
-        report.judge(&format!("drop-path rates {name} max"), d.max_abs, FACTOR * ROUNDING * d.reference_max);
+        report.judge(
+            &format!("drop-path rates {name} max"),
+            d.max_abs,
+            FACTOR * ROUNDING * d.reference_max,
+        );
     }
     Ok(())
 }
