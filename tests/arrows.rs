@@ -26,11 +26,12 @@ const WITHOUT_CANDLE: [&str; 3] = ["metrics", "xtask", "workspace-tests"];
 
 fn metadata() -> Metadata {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    MetadataCommand::new()
-        .manifest_path(manifest)
-        .other_options(["--offline".to_string()])
-        .exec()
-        .unwrap()
+    // Crates of other platforms are not on disk, and would be fetched.
+    let rustc = std::process::Command::new("rustc").arg("-vV").output().unwrap();
+    let version = String::from_utf8(rustc.stdout).unwrap();
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let options = ["--filter-platform".to_string(), host.to_string()];
+    MetadataCommand::new().manifest_path(manifest).other_options(options).exec().unwrap()
 }
 
 /// Names of our crates, each with its normal dependencies among them.

@@ -8,7 +8,7 @@ use xshell::{Shell, cmd};
 
 /// Which steps.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Only steps whose name contains this: files, fmt, clippy, test, doc.
     #[arg(long)]
     only: Option<String>,
@@ -24,7 +24,7 @@ const STEPS: [Step; 5] =
 
 /// Runs the steps and stops at the first failure.
 #[allow(clippy::print_stdout)] // tells which step runs, and for how long it did
-pub fn run(args: &Args) -> Result<u8> {
+pub(crate) fn run(args: &Args) -> Result<u8> {
     let shell = Shell::new()?;
     shell.change_dir(crate::root());
     shell.set_var("CARGO_INCREMENTAL", "0");

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 /// What the harness takes.
 #[derive(clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Directory with the cases; the project's own by default.
     dir: Option<PathBuf>,
     /// Arithmetic: f32 (as in training) or f64 (tells wrong equations from rounding).
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// Builds and runs the harness; its exit status.
-pub fn run(args: &Args) -> Result<u8> {
+pub(crate) fn run(args: &Args) -> Result<u8> {
     let mut command = Command::new(env!("CARGO"));
     command.current_dir(crate::root()).args([
         "run",

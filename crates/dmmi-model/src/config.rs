@@ -104,7 +104,7 @@ impl DmmiConfig {
         }
         self.text.validate().map_err(|e| format!("text: {e}"))?;
         let (d, heads) = (self.text.hidden_size, self.decoder.num_heads);
-        if heads == 0 || d % heads != 0 {
+        if heads == 0 || !d.is_multiple_of(heads) {
             return Err(format!("decoder: num_heads {heads} does not divide the text width {d}"));
         }
         if self.decoder.feed_forward == 0 {

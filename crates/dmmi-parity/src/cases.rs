@@ -42,11 +42,14 @@ impl Kind {
     }
 }
 
+/// A sidecar: where it is, its content, what it describes.
+pub type Found = (PathBuf, Value, Kind);
+
 /// The sidecars of a directory with their kinds, sorted by name, and the files that are no part of any.
 ///
 /// # Errors
 /// When the directory or a sidecar cannot be read.
-pub fn find(dir: &Path) -> Result<(Vec<(PathBuf, Value, Kind)>, Vec<String>)> {
+pub fn find(dir: &Path) -> Result<(Vec<Found>, Vec<String>)> {
     let listing = std::fs::read_dir(dir);
     let listing =
         listing.with_context(|| format!("cannot read the directory {}", dir.display()))?;

@@ -19,6 +19,6 @@ mod train;
 mod units;
 mod weights;
 
-pub use cases::{Kind, find, run_directory};
+pub use cases::{Found, Kind, find, run_directory};
 pub use hash::{HashStream, hash_ints, hash_values};
 pub use noise::{FACTOR, ROUNDING};

@@ -161,7 +161,8 @@ impl StageStats<'_> {
                 ("min", m[2], floor(|a| a.0[2])),
                 ("max", m[3], floor(|a| a.0[3])),
                 ("l2", d.l2, floor(|a| a.1.l2)),
-                ("sum", d.sum, floor(|a| a.1.sum)),
+                // Errors of one sign add up: the mean's noise, n times.
+                ("sum", d.sum, floor(|a| a.1.sum).max(rms * (ours.len() as f64).sqrt())),
                 ("maxabs", d.maxabs, floor(|a| a.1.maxabs)),
                 ("probe", d.probe, floor(|a| a.1.probe)),
                 ("elements", d.elements, floor(|a| a.1.elements)),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use anyhow::{Result, ensure};
-use candle_core::{DType, Var};
+use candle_core::{DType, Tensor, Var};
 use dmmi_model::{Dmmi, LossConfig, LossTerms, Targets};
 use dmmi_train::{OptimizerConfig, PolyDecay, param_groups};
 use nn_ops::{AdamW, AdamWConfig, Gradients, Mode, Noise, ParamGroup, ParamStore, Probe};
@@ -73,20 +73,8 @@ impl Run<'_> {
         for step in 0..=steps {
             let mut probe = if step == 0 { Probe::recording() } else { Probe::off() };
             let out = model.forward_probed(&batch, Mode::Train(&nothing), &mut probe)?;
-            if let Some(stored) = golden.tensors.get("train.logits") {
-                if step == 0 {
-                    let noise =
-                        noise_of(&self.sidecar.stage_noise, &format!("s{}.logits", train.size));
-                    let seen = probe.into_seen();
-                    judge_tensor(
-                        report,
-                        "train.logits",
-                        seen.get("logits"),
-                        stored,
-                        &Slice::default(),
-                        noise,
-                    )?;
-                }
+            if step == 0 {
+                self.first_logits(&probe.into_seen(), report)?;
             }
             let release = LossConfig::release();
             let terms = LossTerms::of(&out, &targets, &release)?;
@@ -115,6 +103,14 @@ impl Run<'_> {
             self.changes(step + 1, report)?;
         }
         self.losses(losses, &curve, report)
+    }
+
+    /// Logits in training mode, before the first step. Their noise is recorded for evaluation only.
+    fn first_logits(&self, seen: &BTreeMap<String, Tensor>, report: &mut Report) -> Result<()> {
+        let name = "train.logits";
+        let Some(stored) = self.golden.tensors.get(name) else { return Ok(()) };
+        let noise = noise_of(&self.sidecar.stage_noise, &format!("s{}.logits", self.train.size));
+        Ok(judge_tensor(report, name, seen.get("logits"), stored, &Slice::default(), noise)?)
     }
 
     /// The schedule, judged against the rates that were used.

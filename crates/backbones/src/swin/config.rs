@@ -71,7 +71,7 @@ impl SwinConfig {
         }
         for (i, &heads) in self.num_heads.iter().enumerate() {
             let c = self.embed_dim << i;
-            if heads == 0 || c % heads != 0 {
+            if heads == 0 || !c.is_multiple_of(heads) {
                 return Err(format!("num_heads[{i}] = {heads} does not divide the {c} channels of stage {i}"));
             }
         }
