@@ -3,9 +3,7 @@
 //!
 //! Checkpoint prefix `backbone.`.
 
-use backbones::{
-    FeatureGrid, ResNet, StageHook, StageOutput, StagedBackbone, SwinTransformer,
-};
+use backbones::{FeatureGrid, ResNet, StageHook, StageOutput, StagedBackbone, SwinTransformer};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use mba_fusion::{Fused, MbaConfig, MbaStage};

@@ -39,7 +39,13 @@ impl Fuse {
         Ok(Self { first: layer(1, c_in)?, second: layer(2, c_out)?, name })
     }
 
-    fn forward_t(&self, coarse: &Tensor, fine: &Tensor, mode: Mode, probe: &mut Probe) -> Result<Tensor> {
+    fn forward_t(
+        &self,
+        coarse: &Tensor,
+        fine: &Tensor,
+        mode: Mode,
+        probe: &mut Probe,
+    ) -> Result<Tensor> {
         let (_, _, h, w) = fine.dims4()?;
         let coarse = resize_bilinear(coarse, (h, w), Align::Corners)?;
         let ys = self.first.forward_t(&Tensor::cat(&[&coarse, fine], 1)?, mode)?;

@@ -15,7 +15,8 @@ fn batch(b: usize, h: usize, w: usize, l: usize) -> Result<(DmmiInput, Targets)>
     let ids: Vec<u32> = (0..b * l).map(|i| 1 + (i * 31 % 39) as u32).collect();
     let attention: Vec<u8> = (0..b * l).map(|i| u8::from(i % l < l - i / l % 4)).collect();
     let ids: Vec<u32> = ids.iter().zip(&attention).map(|(i, a)| i * u32::from(*a)).collect();
-    let erased: Vec<u32> = ids.iter().enumerate().map(|(i, v)| if i % l == 2 { 0 } else { *v }).collect();
+    let erased: Vec<u32> =
+        ids.iter().enumerate().map(|(i, v)| if i % l == 2 { 0 } else { *v }).collect();
     let masks: Vec<u8> = (0..b * h * w).map(|i| u8::from(i % w > w / 2)).collect();
     let has_target: Vec<u8> = (0..b).map(|i| u8::from(i != 1)).collect();
     Ok((
@@ -68,7 +69,8 @@ fn text() -> BertConfig {
 
 #[test]
 fn swin_model_has_no_dead_parameter() {
-    let dead = with_stack(|| dead(&DmmiConfig { text: text(), ..DmmiConfig::quickstart(40) })).unwrap();
+    let dead =
+        with_stack(|| dead(&DmmiConfig { text: text(), ..DmmiConfig::quickstart(40) })).unwrap();
     // Nothing reads the sum that the last stage's gate opens: Swin's decoder sees the residual (spec section 3).
     assert_eq!(
         dead,

@@ -49,7 +49,10 @@ impl BertConfig {
             return Err("vocab_size, hidden_size, num_heads, intermediate_size and max_positions must be positive".into());
         }
         if !self.hidden_size.is_multiple_of(self.num_heads) {
-            return Err(format!("num_heads {} does not divide hidden_size {}", self.num_heads, self.hidden_size));
+            return Err(format!(
+                "num_heads {} does not divide hidden_size {}",
+                self.num_heads, self.hidden_size
+            ));
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(format!("dropout {} is not in [0, 1)", self.dropout));

@@ -39,7 +39,9 @@ impl BertEncoder {
         }
         let d = cfg.hidden_size;
         let ve = vb.pp("embeddings");
-        let table = |n: usize, name: &str| ve.get_with_hints((n, d), &format!("{name}.weight"), WEIGHT_INIT);
+        let table = |n: usize, name: &str| {
+            ve.get_with_hints((n, d), &format!("{name}.weight"), WEIGHT_INIT)
+        };
         let layers = vb.pp("encoder").pp("layer");
         Ok(Self {
             words: table(cfg.vocab_size, "word_embeddings")?,
@@ -67,7 +69,8 @@ impl BertEncoder {
             bail!("{l} tokens exceed the {longest} positions of the encoder");
         }
         let words = embedding(&self.words, ids, Some(PAD_ID))?; // (B, L, D)
-        let places = self.positions.narrow(0, 0, l)?.broadcast_add(&self.token_types.narrow(0, 0, 1)?)?;
+        let places =
+            self.positions.narrow(0, 0, l)?.broadcast_add(&self.token_types.narrow(0, 0, 1)?)?;
         let xs = self.norm.forward(&words.broadcast_add(&places.unsqueeze(0)?)?)?;
         let mut xs = dropout(&xs, self.dropout, mode)?;
         let real = attention.to_dtype(xs.dtype())?;

@@ -31,7 +31,10 @@ impl ResNetConfig {
     /// Why the sizes are impossible, if they are.
     pub fn validate(&self) -> Result<(), String> {
         if self.layers.contains(&0) || self.width == 0 {
-            return Err(format!("layers {:?} and width {} must be positive", self.layers, self.width));
+            return Err(format!(
+                "layers {:?} and width {} must be positive",
+                self.layers, self.width
+            ));
         }
         Ok(())
     }

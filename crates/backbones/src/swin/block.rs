@@ -50,7 +50,12 @@ impl SwinBlock {
     }
 
     /// `mask` is the shift mask of the padded map; used by shifted blocks only.
-    pub(super) fn forward_t(&self, grid: &FeatureGrid, mask: &Tensor, mode: Mode) -> Result<FeatureGrid> {
+    pub(super) fn forward_t(
+        &self,
+        grid: &FeatureGrid,
+        mask: &Tensor,
+        mode: Mode,
+    ) -> Result<FeatureGrid> {
         let attended = self.attend(&self.norm1.forward(grid.tokens())?, grid.extent(), mask)?;
         let xs = (grid.tokens() + drop_path(&attended, self.drop_path, mode)?)?;
         let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&xs)?)?)?;

@@ -63,7 +63,11 @@ impl SwinConfig {
 
     /// Why the sizes are impossible, if they are.
     pub fn validate(&self) -> Result<(), String> {
-        if self.patch_size == 0 || self.embed_dim == 0 || self.window_size == 0 || self.mlp_ratio == 0 {
+        if self.patch_size == 0
+            || self.embed_dim == 0
+            || self.window_size == 0
+            || self.mlp_ratio == 0
+        {
             return Err("patch_size, embed_dim, window_size and mlp_ratio must be positive".into());
         }
         if self.depths.contains(&0) {
@@ -72,7 +76,9 @@ impl SwinConfig {
         for (i, &heads) in self.num_heads.iter().enumerate() {
             let c = self.embed_dim << i;
             if heads == 0 || !c.is_multiple_of(heads) {
-                return Err(format!("num_heads[{i}] = {heads} does not divide the {c} channels of stage {i}"));
+                return Err(format!(
+                    "num_heads[{i}] = {heads} does not divide the {c} channels of stage {i}"
+                ));
             }
         }
         if !(0.0..1.0).contains(&self.drop_path) {

@@ -23,12 +23,20 @@ pub(super) struct WindowAttention {
 impl WindowAttention {
     pub(super) fn new(dim: usize, heads: usize, window: usize, vb: VarBuilder) -> Result<Self> {
         let rows = (2 * window - 1) * (2 * window - 1);
-        let table = vb.get_with_hints((rows, heads), "relative_position_bias_table", LINEAR_INIT)?;
+        let table =
+            vb.get_with_hints((rows, heads), "relative_position_bias_table", LINEAR_INIT)?;
         let index = Tensor::new(relative_position_index(window), vb.device())?;
         let linear = |out: usize, name: &str| {
             linear_with_init(dim, out, true, LINEAR_INIT, Init::Const(0.0), vb.pp(name))
         };
-        Ok(Self { table, index, qkv: linear(3 * dim, "qkv")?, proj: linear(dim, "proj")?, heads, window })
+        Ok(Self {
+            table,
+            index,
+            qkv: linear(3 * dim, "qkv")?,
+            proj: linear(dim, "proj")?,
+            heads,
+            window,
+        })
     }
 
     /// Windows `(B W, n, C)` with `n = window²`; `mask` `(W, n, n)` is added to the scores.

@@ -69,7 +69,8 @@ impl LossTerms {
 
     /// The weighted sum, a scalar.
     pub fn total(&self, cfg: &LossConfig) -> Result<Tensor> {
-        let terms = ((&self.similarity * cfg.similarity)? + (&self.contrastive * cfg.contrastive)?)?;
+        let terms =
+            ((&self.similarity * cfg.similarity)? + (&self.contrastive * cfg.contrastive)?)?;
         &self.segmentation + terms
     }
 }

@@ -20,7 +20,10 @@ pub fn similarity(
     has_target: &Tensor,
 ) -> Result<Tensor> {
     let (b, l, _) = words.dims3()?;
-    if reconstructed.dims() != words.dims() || attention.dims() != [b, l] || has_target.dims() != [b] {
+    if reconstructed.dims() != words.dims()
+        || attention.dims() != [b, l]
+        || has_target.dims() != [b]
+    {
         bail!(
             "similarity loss: words {:?}, reconstruction {:?}, attention {:?}, has_target {:?}",
             words.dims(),
