@@ -1,4 +1,4 @@
-//! placeholder crate doc
+#![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
 mod attention;
