@@ -259,7 +259,8 @@ mod tests {
                 Err(error) => {
                     prop_assert!(error.to_string().contains("empty expression"), "{}", error);
                     prop_assert!(!text.chars().any(|c| c.is_ascii_graphic()));
-                    prop_assert!(tokenizer.encode(&format!("{text} a")).is_ok());
+                    let with_a_letter = text.clone() + " a";
+                    prop_assert!(tokenizer.encode(&with_a_letter).is_ok());
                 }
             }
         }
