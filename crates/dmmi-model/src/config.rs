@@ -68,6 +68,8 @@ impl DmmiConfig {
                 window_size: 6,
                 mlp_ratio: 2,
                 drop_path: 0.0,
+                initializer_range: 0.02,
+                absolute_position: None,
             }),
             text: BertConfig {
                 vocab_size,
@@ -77,6 +79,7 @@ impl DmmiConfig {
                 intermediate_size: 128,
                 max_positions: 64,
                 dropout: 0.0,
+                initializer_range: 0.02,
             },
             decoder: DecoderConfig { num_heads: 4, feed_forward: 128, dropout: 0.0 },
             gate: GateInit::Default,

@@ -62,7 +62,7 @@ pub(crate) fn configuration(config: &CaseConfig, weights: &Weights) -> Result<Dm
         num_heads: config.bert.num_attention_heads.unwrap_or(BERT_HEADS),
         intermediate_size: shapes.dim("bert_model.encoder.layer.0.intermediate.dense.weight", 0)?,
         max_positions: shapes.dim("bert_model.embeddings.position_embeddings.weight", 0)?,
-        dropout: 0.0,
+        ..BertConfig::base_uncased()
     };
     let ffn = "model.classifier.lan_func.transformer_model.layers.0.linear1.weight";
     let decoder = DecoderConfig {
@@ -102,6 +102,7 @@ fn swin(config: &CaseConfig, shapes: &Shapes) -> Result<SwinConfig> {
         window_size: side.div_ceil(2),
         mlp_ratio: hidden / embed_dim,
         drop_path: 0.0,
+        ..SwinConfig::base_w12()
     })
 }
 

@@ -44,6 +44,7 @@ fn run() -> anyhow::Result<()> {
                 step,
                 epoch: epoch + 1,
                 lr: schedule.lr(step),
+                parts: 1,
                 clip_norm: Some(5.0),
                 check_gradients: step == 0,
             };

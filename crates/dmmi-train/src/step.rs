@@ -23,6 +23,8 @@ pub struct StepSettings {
     pub epoch: usize,
     /// Learning rate.
     pub lr: f64,
+    /// Parts of the batch that are computed at the same time.
+    pub parts: usize,
     /// Largest global gradient norm; none: no clipping.
     pub clip_norm: Option<f64>,
     /// Whether every trained parameter must have a gradient: on in the first step of a process.
@@ -69,16 +71,24 @@ pub fn train_step(
     };
 
     let (input, targets) = tensors(batch, &network.device)?;
-    let noise = Noise::new(settings.seed, settings.step as u64);
-    let output = network.train.forward(&input, Mode::Train(&noise))?;
-    let terms = LossTerms::of(&output, &targets, losses)?;
-    let total = terms.total(losses)?;
-    let segmentation = finite("the segmentation loss", scalar(&terms.segmentation)?)?;
-    let similarity = finite("the similarity loss", scalar(&terms.similarity)?)?;
-    let contrastive = finite("the contrastive loss", scalar(&terms.contrastive)?)?;
-    let total_value = finite("the total loss", scalar(&total)?)?;
+    let parts = settings.parts.clamp(1, batch.len());
+    let found = if parts == 1 {
+        let noise = Noise::new(settings.seed, settings.step as u64);
+        vec![part(network, trained, &input, &targets, losses, &noise, 1.0)]
+    } else {
+        in_parts(network, trained, &input, &targets, losses, settings, parts)?
+    };
+    let (mut terms, mut gradients) = ([0.0; 4], Gradients::default());
+    for part in found {
+        let (values, part) = part?;
+        terms.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        gradients.add(part)?;
+    }
+    let segmentation = finite("the segmentation loss", terms[0])?;
+    let similarity = finite("the similarity loss", terms[1])?;
+    let contrastive = finite("the contrastive loss", terms[2])?;
+    let total_value = finite("the total loss", terms[3])?;
 
-    let mut gradients = Gradients::of(&total, trained)?;
     if settings.check_gradients {
         let mut missing = gradients.missing(trained);
         missing.retain(|name| !provably_without_gradient(name, network.last_stage));
@@ -97,6 +107,71 @@ pub fn train_step(
     let grad_norm = finite("the gradient norm", grad_norm)?;
     optimizer.step(&gradients, settings.lr)?;
     Ok(StepStats { segmentation, similarity, contrastive, total: total_value, grad_norm })
+}
+
+/// Losses (segmentation, similarity, contrastive, total) and gradients of one part of a batch, all times `share`.
+fn part(
+    network: &Network,
+    trained: &[(String, Var)],
+    input: &DmmiInput,
+    targets: &Targets,
+    losses: &LossConfig,
+    noise: &Noise,
+    share: f64,
+) -> Result<([f64; 4], Gradients)> {
+    let output = network.train.forward(input, Mode::Train(noise))?;
+    let terms = LossTerms::of(&output, targets, losses)?;
+    let total = (terms.total(losses)? * share)?;
+    let values = [
+        scalar(&terms.segmentation)? * share,
+        scalar(&terms.similarity)? * share,
+        scalar(&terms.contrastive)? * share,
+        scalar(&total)?,
+    ];
+    Ok((values, Gradients::of(&total, trained)?))
+}
+
+/// The parts of a batch at the same time, one a thread; each result is that of its part alone, whatever the threads do.
+fn in_parts(
+    network: &Network,
+    trained: &[(String, Var)],
+    input: &DmmiInput,
+    targets: &Targets,
+    losses: &LossConfig,
+    settings: &StepSettings,
+    parts: usize,
+) -> Result<Vec<Result<([f64; 4], Gradients)>>> {
+    let samples = input.ids.dim(0)?;
+    let noises: Vec<Noise> = (0..parts as u64)
+        .map(|part| Noise::of_part(settings.seed, settings.step as u64, part))
+        .collect();
+    let mut found: Vec<_> = (0..parts).map(|_| Ok(([0.0; 4], Gradients::default()))).collect();
+    rayon::scope(|scope| {
+        for (i, (found, noise)) in found.iter_mut().zip(&noises).enumerate() {
+            let (from, to) = (i * samples / parts, (i + 1) * samples / parts);
+            scope.spawn(move |_| {
+                *found = (|| {
+                    let cut = |tensor: &Tensor| tensor.narrow(0, from, to - from);
+                    let input = DmmiInput {
+                        images: cut(&input.images)?,
+                        ids: cut(&input.ids)?,
+                        erased_ids: input.erased_ids.as_ref().map(cut).transpose()?,
+                        attention: cut(&input.attention)?,
+                    };
+                    let targets = Targets {
+                        masks: cut(&targets.masks)?,
+                        has_target: cut(&targets.has_target)?,
+                    };
+                    let share = (to - from) as f64 / samples as f64;
+                    part(network, trained, &input, &targets, losses, noise, share)
+                })();
+            });
+        }
+    });
+    for noise in &noises {
+        noise.settle()?;
+    }
+    Ok(found)
 }
 
 /// A batch as the network's input and the losses' targets, on `device`.

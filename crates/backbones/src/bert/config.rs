@@ -1,5 +1,6 @@
 //! Sizes of BERT encoders (Devlin et al. 2019).
 
+use candle_nn::Init;
 use serde::{Deserialize, Serialize};
 
 /// A BERT encoder without pooler.
@@ -22,10 +23,18 @@ pub struct BertConfig {
     /// Dropout in training. The release runs BERT without (0).
     #[serde(default)]
     pub dropout: f64,
+    /// Standard deviation of the weights' first values. 0.02 suits 768 channels; narrow encoders that start from scratch
+    /// need more, or their attention stays uniform for thousands of steps.
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
 }
 
 fn positions() -> usize {
     512
+}
+
+fn initializer_range() -> f64 {
+    0.02
 }
 
 impl BertConfig {
@@ -39,7 +48,13 @@ impl BertConfig {
             intermediate_size: 3072,
             max_positions: 512,
             dropout: 0.0,
+            initializer_range: initializer_range(),
         }
+    }
+
+    /// Initial distribution of all weights.
+    pub(crate) fn init(&self) -> Init {
+        Init::Randn { mean: 0.0, stdev: self.initializer_range }
     }
 
     /// Why the sizes are impossible, if they are.

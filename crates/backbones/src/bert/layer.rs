@@ -7,7 +7,7 @@ use nn_ops::{
     linear_with_init, matmul, matmul_nt, merge_heads, split_heads,
 };
 
-use super::{BertConfig, EPS, WEIGHT_INIT};
+use super::{BertConfig, EPS};
 
 /// Keys `attention.self.{query,key,value}`, `attention.output.{dense,LayerNorm}`, `intermediate.dense`,
 /// `output.{dense,LayerNorm}`.
@@ -27,7 +27,7 @@ impl BertLayer {
     pub(super) fn new(cfg: &BertConfig, vb: VarBuilder) -> Result<Self> {
         let (d, f) = (cfg.hidden_size, cfg.intermediate_size);
         let linear = |a: usize, b: usize, vb: VarBuilder| {
-            linear_with_init(a, b, true, WEIGHT_INIT, Init::Const(0.0), vb)
+            linear_with_init(a, b, true, cfg.init(), Init::Const(0.0), vb)
         };
         let attention = vb.pp("attention");
         let projections = attention.pp("self");

@@ -4,7 +4,7 @@ mod config;
 mod layer;
 
 use candle_core::{Result, Tensor, bail};
-use candle_nn::{Init, VarBuilder};
+use candle_nn::VarBuilder;
 use nn_ops::{LayerNorm, Mode, dropout, embedding, layer_norm_layer};
 
 use self::layer::BertLayer;
@@ -13,8 +13,6 @@ pub use self::config::BertConfig;
 
 /// Added to the variance in every layer norm.
 const EPS: f64 = 1e-12;
-/// Initial distribution of all weights.
-const WEIGHT_INIT: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
 /// Id of `[PAD]`: its embedding gets no gradient.
 const PAD_ID: u32 = 0;
 /// Added to the scores of padded words.
@@ -39,9 +37,8 @@ impl BertEncoder {
         }
         let d = cfg.hidden_size;
         let ve = vb.pp("embeddings");
-        let table = |n: usize, name: &str| {
-            ve.get_with_hints((n, d), &format!("{name}.weight"), WEIGHT_INIT)
-        };
+        let table =
+            |n: usize, name: &str| ve.get_with_hints((n, d), &format!("{name}.weight"), cfg.init());
         let layers = vb.pp("encoder").pp("layer");
         Ok(Self {
             words: table(cfg.vocab_size, "word_embeddings")?,

@@ -4,7 +4,6 @@ use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{LayerNorm, Linear, Mode, drop_path, gelu, layer_norm_layer, linear_with_init};
 
-use super::LINEAR_INIT;
 use super::patch::pad_end;
 use super::window::{WindowAttention, partition, unpartition};
 use crate::grid::FeatureGrid;
@@ -30,17 +29,18 @@ pub(super) struct BlockConfig {
     pub(super) shift: usize,
     pub(super) hidden: usize,
     pub(super) drop_path: f64,
+    pub(super) init: Init,
 }
 
 impl SwinBlock {
     pub(super) fn new(cfg: &BlockConfig, vb: VarBuilder) -> Result<Self> {
-        let BlockConfig { dim, heads, window, shift, hidden, drop_path } = *cfg;
+        let BlockConfig { dim, heads, window, shift, hidden, drop_path, init } = *cfg;
         let linear = |a: usize, b: usize, name: &str| {
-            linear_with_init(a, b, true, LINEAR_INIT, Init::Const(0.0), vb.pp("mlp").pp(name))
+            linear_with_init(a, b, true, init, Init::Const(0.0), vb.pp("mlp").pp(name))
         };
         Ok(Self {
             norm1: layer_norm_layer(dim, 1e-5, vb.pp("norm1"))?,
-            attention: WindowAttention::new(dim, heads, window, vb.pp("attn"))?,
+            attention: WindowAttention::new(dim, heads, window, init, vb.pp("attn"))?,
             norm2: layer_norm_layer(dim, 1e-5, vb.pp("norm2"))?,
             fc1: linear(dim, hidden, "fc1")?,
             fc2: linear(hidden, dim, "fc2")?,

@@ -1,5 +1,6 @@
 //! Sizes of Swin Transformers (Liu et al. 2021, Table 7 and section 4).
 
+use candle_nn::Init;
 use serde::{Deserialize, Serialize};
 
 /// A Swin Transformer with four stages.
@@ -22,10 +23,22 @@ pub struct SwinConfig {
     pub mlp_ratio: usize,
     /// Stochastic depth of the last block; rises linearly from 0.
     pub drop_path: f64,
+    /// Standard deviation of the linear weights' first values; narrow encoders that start from scratch need more than the
+    /// official 0.02.
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
+    /// A learnt vector for each cell is added to the patches (`ape` in the official code): cells per column and row of
+    /// pictures of the size it is made for; other sizes take it resized. None in all published sizes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub absolute_position: Option<[usize; 2]>,
 }
 
 fn four() -> usize {
     4
+}
+
+fn initializer_range() -> f64 {
+    0.02
 }
 
 impl SwinConfig {
@@ -38,6 +51,8 @@ impl SwinConfig {
             window_size,
             mlp_ratio: 4,
             drop_path: 0.3,
+            initializer_range: initializer_range(),
+            absolute_position: None,
         }
     }
 
@@ -61,6 +76,11 @@ impl SwinConfig {
         Self::sized(192, 18, 6, 12)
     }
 
+    /// Initial distribution of the linear weights, bias tables and positions.
+    pub(crate) fn init(&self) -> Init {
+        Init::Randn { mean: 0.0, stdev: self.initializer_range }
+    }
+
     /// Why the sizes are impossible, if they are.
     pub fn validate(&self) -> Result<(), String> {
         if self.patch_size == 0
@@ -69,6 +89,9 @@ impl SwinConfig {
             || self.mlp_ratio == 0
         {
             return Err("patch_size, embed_dim, window_size and mlp_ratio must be positive".into());
+        }
+        if self.absolute_position.is_some_and(|cells| cells.contains(&0)) {
+            return Err("absolute_position: give positive numbers of cells, or leave it out".into());
         }
         if self.depths.contains(&0) {
             return Err(format!("depths {:?}: every stage needs a block", self.depths));

@@ -9,8 +9,8 @@ mod patch;
 mod window;
 
 use candle_core::{Result, Tensor, bail};
-use candle_nn::{Init, VarBuilder};
-use nn_ops::{LayerNorm, Mode, drop_path_rates, layer_norm_layer};
+use candle_nn::VarBuilder;
+use nn_ops::{Align, LayerNorm, Mode, drop_path_rates, layer_norm_layer, resize_bilinear};
 
 use self::block::{BlockConfig, SwinBlock};
 use self::patch::{PatchEmbed, PatchMerging};
@@ -19,13 +19,11 @@ use crate::stage::{StageHook, StageInfo, StagedBackbone};
 
 pub use self::config::SwinConfig;
 
-/// Initial distribution of Swin's linear weights and bias tables.
-const LINEAR_INIT: Init = Init::Randn { mean: 0.0, stdev: 0.02 };
-
 /// A Swin Transformer backbone.
 #[derive(Clone, Debug)]
 pub struct SwinTransformer {
     patch_embed: PatchEmbed,
+    position: Option<Tensor>,
     stages: Vec<Stage>,
     infos: Vec<StageInfo>,
     window: usize,
@@ -39,7 +37,7 @@ struct Stage {
 }
 
 impl SwinTransformer {
-    /// Keys `patch_embed`, `layers.{i}.blocks.{j}`, `layers.{i}.downsample`, `norm{i}`.
+    /// Keys `patch_embed`, `absolute_pos_embed` (where configured), `layers.{i}.blocks.{j}`, `layers.{i}.downsample`, `norm{i}`.
     pub fn new(cfg: &SwinConfig, vb: VarBuilder) -> Result<Self> {
         if let Err(why) = cfg.validate() {
             bail!("swin: {why}");
@@ -53,19 +51,20 @@ impl SwinTransformer {
             let vb_stage = vb.pp("layers").pp(i);
             let blocks = (0..depth)
                 .map(|j| {
-                    let cfg = BlockConfig {
+                    let block = BlockConfig {
                         dim,
                         heads: cfg.num_heads[i],
                         window: cfg.window_size,
                         shift: if j % 2 == 0 { 0 } else { cfg.window_size / 2 },
                         hidden: cfg.mlp_ratio * dim,
                         drop_path: rates.next().unwrap_or(0.0),
+                        init: cfg.init(),
                     };
-                    SwinBlock::new(&cfg, vb_stage.pp("blocks").pp(j))
+                    SwinBlock::new(&block, vb_stage.pp("blocks").pp(j))
                 })
                 .collect::<Result<Vec<_>>>()?;
             let downsample = if i + 1 < cfg.depths.len() {
-                Some(PatchMerging::new(dim, vb_stage.pp("downsample"))?)
+                Some(PatchMerging::new(dim, cfg.init(), vb_stage.pp("downsample"))?)
             } else {
                 None
             };
@@ -74,7 +73,26 @@ impl SwinTransformer {
             infos.push(StageInfo { channels: dim, stride: cfg.patch_size << i });
         }
         let patch_embed = PatchEmbed::new(cfg.patch_size, cfg.embed_dim, vb.pp("patch_embed"))?;
-        Ok(Self { patch_embed, stages, infos, window: cfg.window_size })
+        let position = match cfg.absolute_position {
+            Some([h, w]) => {
+                let shape = (1, cfg.embed_dim, h, w);
+                Some(vb.get_with_hints(shape, "absolute_pos_embed", cfg.init())?)
+            }
+            None => None,
+        };
+        Ok(Self { patch_embed, position, stages, infos, window: cfg.window_size })
+    }
+
+    /// Adds the learnt vector of each cell.
+    fn with_position(&self, grid: FeatureGrid) -> Result<FeatureGrid> {
+        let Some(position) = &self.position else { return Ok(grid) };
+        let (h, w) = grid.extent();
+        let position = match position.dims4()? {
+            (_, _, ph, pw) if (ph, pw) == (h, w) => position.clone(),
+            _ => resize_bilinear(position, (h, w), Align::Corners)?,
+        };
+        let cells = position.flatten_from(2)?.transpose(1, 2)?.contiguous()?; // (1, N, C)
+        grid.with_tokens(grid.tokens().broadcast_add(&cells)?)
     }
 
     fn run_blocks(&self, stage: &Stage, mut grid: FeatureGrid, mode: Mode) -> Result<FeatureGrid> {
@@ -101,7 +119,7 @@ impl StagedBackbone for SwinTransformer {
         hook: &mut dyn StageHook,
         mode: Mode,
     ) -> Result<Vec<Tensor>> {
-        let mut grid = self.patch_embed.forward(images)?;
+        let mut grid = self.with_position(self.patch_embed.forward(images)?)?;
         let mut maps = Vec::with_capacity(self.stages.len());
         for (i, stage) in self.stages.iter().enumerate() {
             hook.before_stage(i, &grid);

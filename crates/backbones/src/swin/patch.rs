@@ -6,7 +6,6 @@ use nn_ops::{
     Conv2d, Conv2dConfig, LayerNorm, Linear, conv2d_layer, layer_norm_layer, linear_with_init,
 };
 
-use super::LINEAR_INIT;
 use crate::grid::FeatureGrid;
 
 /// A convolution with kernel = stride = patch, then a layer norm. Keys `proj`, `norm`.
@@ -50,8 +49,8 @@ pub(super) struct PatchMerging {
 }
 
 impl PatchMerging {
-    pub(super) fn new(dim: usize, vb: VarBuilder) -> Result<Self> {
-        let (init, zero) = (LINEAR_INIT, Init::Const(0.0));
+    pub(super) fn new(dim: usize, init: Init, vb: VarBuilder) -> Result<Self> {
+        let zero = Init::Const(0.0);
         Ok(Self {
             norm: layer_norm_layer(4 * dim, 1e-5, vb.pp("norm"))?,
             reduction: linear_with_init(4 * dim, 2 * dim, false, init, zero, vb.pp("reduction"))?,

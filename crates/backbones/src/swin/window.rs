@@ -6,8 +6,6 @@ use nn_ops::{
     Linear, ScoreTerms, attention_softmax, linear_with_init, matmul, matmul_nt, merge_heads,
 };
 
-use super::LINEAR_INIT;
-
 /// Multi-head self-attention over the cells of one window. Keys `relative_position_bias_table ((2 w - 1)², M)`, `qkv`,
 /// `proj`.
 #[derive(Clone, Debug)]
@@ -21,13 +19,18 @@ pub(super) struct WindowAttention {
 }
 
 impl WindowAttention {
-    pub(super) fn new(dim: usize, heads: usize, window: usize, vb: VarBuilder) -> Result<Self> {
+    pub(super) fn new(
+        dim: usize,
+        heads: usize,
+        window: usize,
+        init: Init,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let rows = (2 * window - 1) * (2 * window - 1);
-        let table =
-            vb.get_with_hints((rows, heads), "relative_position_bias_table", LINEAR_INIT)?;
+        let table = vb.get_with_hints((rows, heads), "relative_position_bias_table", init)?;
         let index = Tensor::new(relative_position_index(window), vb.device())?;
         let linear = |out: usize, name: &str| {
-            linear_with_init(dim, out, true, LINEAR_INIT, Init::Const(0.0), vb.pp(name))
+            linear_with_init(dim, out, true, init, Init::Const(0.0), vb.pp(name))
         };
         Ok(Self {
             table,

@@ -80,6 +80,12 @@ impl TrainConfig {
             "use 1 to 65536",
         )?;
         need(
+            (1..=s.batch_size).contains(&s.parts),
+            "schedule.parts",
+            &s.parts,
+            "use 1 to schedule.batch_size",
+        )?;
+        need(
             (1..=65_536).contains(&self.eval.batch_size),
             "eval.batch_size",
             &self.eval.batch_size,

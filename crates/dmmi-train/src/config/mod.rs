@@ -164,6 +164,10 @@ pub struct ScheduleConfig {
     pub epochs: usize,
     /// Expressions a step.
     pub batch_size: usize,
+    /// Parts of a batch that are computed at the same time, one a CPU core: quicker than one after another where the
+    /// network is small. Batch statistics and the contrastive loss are those of a part, as on several GPUs. The result
+    /// depends on this number, and not on the number of cores.
+    pub parts: usize,
     /// Exponent of the polynomial decay.
     pub power: f64,
     /// Steps of linear warm-up.

@@ -30,6 +30,7 @@ check_pictures = true
 epochs = 40
 batch_size = 8
 power = 0.9
+parts = 1
 warmup_steps = 0
 [stop]
 [checkpoint]

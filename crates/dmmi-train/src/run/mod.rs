@@ -156,6 +156,7 @@ impl Run {
                     step: state.step,
                     epoch: state.epoch + 1,
                     lr: schedule.lr(state.step),
+                    parts: self.config.schedule.parts,
                     clip_norm: self.config.optimizer.clip_norm,
                     check_gradients,
                 };

@@ -45,15 +45,14 @@ impl BatchNorm2d {
         if c != self.weight.dims1()? {
             bail!("batch_norm: input has {c} channels, the layer {}", self.weight.dims1()?);
         }
-        if !mode.is_train() {
-            return self.evaluate(xs);
-        }
+        let Mode::Train(noise) = mode else { return self.evaluate(xs) };
         let n = b * h * w;
         if n < 2 {
             bail!("batch_norm: training needs more than one value a channel, got {:?}", xs.dims());
         }
         let (mean, var) = statistics(xs)?;
-        self.update(&mean, &var, n)?;
+        let (layer, m, v) = (self.clone(), mean.clone(), var.clone());
+        noise.change(move || layer.update(&m, &v, n))?;
         normalise(xs, &mean, &var, &self.weight, &self.bias, self.eps)
     }
 

@@ -49,17 +49,19 @@ pub(super) struct Choice {
 const TRIES: usize = 60;
 
 /// A query with exactly one target.
-pub(super) fn one(world: &World, rng: &mut impl Rng) -> Option<Choice> {
+pub(super) fn one(world: &World, cfg: &SyntheticConfig, rng: &mut impl Rng) -> Option<Choice> {
     // the form is drawn once: forms that are hard to satisfy must not become rare
-    let form = rng.random_range(0..100);
+    let related = rng.random_bool(cfg.relations);
+    let extreme = rng.random_bool(cfg.extremes);
+    let form = rng.random_range(0..58);
     (0..TRIES).find_map(|_| {
         let i = rng.random_range(0..world.entities.len());
-        let what = describe(world, i, [0.7, 0.4, 0.85], rng);
+        let what = describe(world, i, [0.8, 0.35, 0.85], rng);
         let place = match form {
+            _ if related => Some(relation(world, i, rng)?),
+            _ if extreme => Some(Place::Extreme(Direction::ALL[rng.random_range(0..4)])),
             0..34 => None,
-            34..58 => Some(region(rng)),
-            58..72 => Some(Place::Extreme(Direction::ALL[rng.random_range(0..4)])),
-            _ => Some(relation(world, i, rng)?),
+            _ => Some(region(rng)),
         };
         let choice = accept(Query::Things(Quantity::One, NounPhrase { what, place }), world)?;
         (choice.targets == [i]).then_some(choice)
@@ -67,15 +69,16 @@ pub(super) fn one(world: &World, rng: &mut impl Rng) -> Option<Choice> {
 }
 
 /// A query with two or more targets.
-pub(super) fn many(world: &World, rng: &mut impl Rng) -> Option<Choice> {
-    let form = rng.random_range(0..100);
+pub(super) fn many(world: &World, cfg: &SyntheticConfig, rng: &mut impl Rng) -> Option<Choice> {
+    let related = rng.random_bool(cfg.relations);
+    let form = rng.random_range(0..77);
     (0..TRIES).find_map(|_| {
         let i = rng.random_range(0..world.entities.len());
         let what = describe(world, i, [0.6, 0.25, 0.7], rng);
         let place = match form {
+            _ if related => Some(relation(world, i, rng)?),
             0..45 => None,
             45..65 => Some(region(rng)),
-            65..88 => Some(relation(world, i, rng)?),
             _ => return pair(world, rng),
         };
         let phrase = NounPhrase { what, place };
@@ -100,7 +103,8 @@ pub(super) fn zero(world: &World, cfg: &SyntheticConfig, rng: &mut impl Rng) -> 
     let p = cfg.proportions;
     let share = if p.one + p.many > 0.0 { p.many / (p.one + p.many) } else { 0.25 };
     (0..TRIES).find_map(|_| {
-        let source = if rng.random_bool(share) { many(world, rng) } else { one(world, rng) }?;
+        let source =
+            if rng.random_bool(share) { many(world, cfg, rng) } else { one(world, cfg, rng) }?;
         let Query::Things(quantity, phrase) = source.query else { return None };
         (0..6).find_map(|_| {
             let changed = attribute(&phrase, rng);

@@ -86,6 +86,11 @@ pub struct SyntheticConfig {
     pub min_visible: f64,
     /// Least number of visible pixels of each object.
     pub min_visible_pixels: u32,
+    /// Share of sentences that place their things by another object ("left of the blue square").
+    pub relations: f64,
+    /// Share of sentences with one target that say which is the farthest one ("the leftmost circle"), of those without
+    /// a relation.
+    pub extremes: f64,
     /// Chance of a synonym or another word order at each place where the grammar has one.
     pub paraphrase: f64,
 }
@@ -103,16 +108,18 @@ impl SyntheticConfig {
             test_scenes: 300,
             sentences_per_scene: 4,
             min_objects: 3,
-            max_objects: 5,
+            max_objects: 4,
             proportions: Proportions::ref_zom(),
-            colors: Color::ALL.to_vec(),
-            shapes: Shape::ALL.to_vec(),
-            small_radius: [0.095, 0.115],
-            large_radius: [0.185, 0.22],
+            colors: vec![Color::Red, Color::Green, Color::Blue, Color::Yellow],
+            shapes: vec![Shape::Circle, Shape::Square, Shape::Triangle],
+            small_radius: [0.125, 0.145],
+            large_radius: [0.22, 0.25],
             overlap: 0.3,
             min_visible: 0.65,
             min_visible_pixels: 24,
-            paraphrase: 0.35,
+            relations: 0.12,
+            extremes: 0.05,
+            paraphrase: 0.2,
         }
     }
 
@@ -222,7 +229,12 @@ impl SyntheticConfig {
                 ),
             );
         }
-        for (key, value) in [("overlap", self.overlap), ("paraphrase", self.paraphrase)] {
+        for (key, value) in [
+            ("overlap", self.overlap),
+            ("relations", self.relations),
+            ("extremes", self.extremes),
+            ("paraphrase", self.paraphrase),
+        ] {
             if !(0.0..=1.0).contains(&value) {
                 return bad(key, format!("is {value}, give 0 to 1"));
             }

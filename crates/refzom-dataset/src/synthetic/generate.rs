@@ -97,8 +97,8 @@ fn sentences(
     for &kind in kinds {
         let next = (0..8).find_map(|_| {
             let choice = match kind {
-                Kind::One => choose::one(&world, rng),
-                Kind::Many => choose::many(&world, rng),
+                Kind::One => choose::one(&world, cfg, rng),
+                Kind::Many => choose::many(&world, cfg, rng),
                 Kind::Zero => choose::zero(&world, cfg, rng),
             }?;
             let text = say(&choice.query, cfg.paraphrase, rng);
