@@ -124,6 +124,25 @@ impl Observer for Memory {
     }
 }
 
+/// On a pool of its own, as `dmmi-cli` does.
+fn run_on(threads: usize, config: TrainConfig) -> Outcome {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).stack_size(256 << 20);
+    pool.build().unwrap().install(|| train(config, &cpu(), &mut Memory::default())).unwrap()
+}
+
+#[test]
+fn parts_of_a_batch_give_the_same_bytes_on_any_number_of_threads() {
+    let dir = tempfile::tempdir().unwrap();
+    let outcome = |threads, parts| {
+        let parts = format!("schedule.parts={parts}");
+        let out = dir.path().join(format!("{threads}-{parts}"));
+        weights(&run_on(threads, config(&out, &[&parts])))
+    };
+    let (one, two, three) = (outcome(2, 1), outcome(1, 2), outcome(3, 2));
+    assert!(two == three, "two parts on one and on three threads");
+    assert!(one != two, "batch statistics are those of the parts");
+}
+
 #[test]
 fn a_run_leaves_everything_that_is_promised() {
     let root = tempfile::tempdir().unwrap();
