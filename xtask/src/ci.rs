@@ -9,7 +9,7 @@ use xshell::{Shell, cmd};
 /// Which steps.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only steps whose name contains this: files, fmt, clippy, minilm, test, doc.
+    /// Only steps whose name contains this: files, fmt, deny, clippy, minilm, test, doc.
     #[arg(long)]
     only: Option<String>,
 }
@@ -19,9 +19,10 @@ const FILES: [&str; 4] = ["LICENSE-MIT", "LICENSE-APACHE", "README.md", "Cargo.l
 
 type Step = (&'static str, fn(&Shell) -> Result<()>);
 
-const STEPS: [Step; 6] = [
+const STEPS: [Step; 7] = [
     ("files", files),
     ("fmt", fmt),
+    ("deny", deny),
     ("clippy", clippy),
     ("minilm", minilm),
     ("test", test),
@@ -64,6 +65,20 @@ fn files(shell: &Shell) -> Result<()> {
 
 fn fmt(shell: &Shell) -> Result<()> {
     Ok(cmd!(shell, "cargo fmt --all --check").run()?)
+}
+
+/// Licences, sources and advisories of what is linked (deny.toml), where the tool is installed.
+fn deny(shell: &Shell) -> Result<()> {
+    if cmd!(shell, "cargo deny --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        eprintln!("not checked: cargo-deny is not installed (cargo install cargo-deny --locked)");
+        return Ok(());
+    }
+    cmd!(shell, "cargo deny --log-level error check licenses bans sources").run()?;
+    if cmd!(shell, "cargo deny --log-level error fetch db").quiet().run().is_err() {
+        eprintln!("advisories not checked: their database cannot be reached");
+        return Ok(());
+    }
+    Ok(cmd!(shell, "cargo deny --log-level error check --disable-fetch advisories").run()?)
 }
 
 fn clippy(shell: &Shell) -> Result<()> {
