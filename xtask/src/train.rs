@@ -68,7 +68,7 @@ fn init(rest: &[String], dry_run: bool) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let weights = Weights::open(&Weights::usual_path())?;
-    let wanted = weights.of(&sets)?;
+    let wanted = weights.of(sets)?;
     let (hub, mut out) = (HubArgs::default(), Vec::new());
     let (client, mut lock) = (hub.client()?, hub.lock(Weights::usual_lock())?);
     let mut set = |part: &str, path: PathBuf| {

@@ -6,7 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use backbones::{BertConfig, BertEncoder};
 use candle_core::{D, DType, Device, Tensor};
@@ -59,7 +59,7 @@ fn tokens(tokenizer: &ExpressionTokenizer) -> (Tensor, Tensor) {
 }
 
 /// Hugging Face names without `bert.`, which are ours.
-fn load(folder: &PathBuf, store: &ParamStore) -> LoadReport {
+fn load(folder: &Path, store: &ParamStore) -> LoadReport {
     let file = folder.join("model.safetensors");
     let tensors: BTreeMap<String, Tensor> =
         candle_core::safetensors::load(file, &Device::Cpu).unwrap().into_iter().collect();
