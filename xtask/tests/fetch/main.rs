@@ -282,23 +282,19 @@ fn a_wrong_size_is_refused() {
 
 #[test]
 fn refusals_name_the_remedy_and_are_not_repeated() {
-    let cases: [(u16, &[(&str, &str)], &[&str]); 4] = [
-        (
-            401,
-            &[("X-Error-Message", "Repository not found")],
-            &["401", "Repository not found", "HF_TOKEN"],
-        ),
-        (403, &[("X-Error-Code", "GatedRepo")], &["403", "accept the repository's terms"]),
-        (404, &[("X-Error-Code", "RevisionNotFound")], &["404", "no such revision"]),
-        (404, &[], &["404", "check repository"]),
-    ];
-    for (status, headers, words) in cases {
-        let bench = Bench::new();
-        bench.server.faults(Side::Hub, [Fault::Status(status, headers)]);
-        bench.fetch(&[]).refused(words);
-        bench.assert_not_here();
-        assert_eq!(bench.server.seen().len(), 1);
-    }
+    let refused =
+        |status: u16, headers: &'static [(&'static str, &'static str)], words: &[&str]| {
+            let bench = Bench::new();
+            bench.server.faults(Side::Hub, [Fault::Status(status, headers)]);
+            bench.fetch(&[]).refused(words);
+            bench.assert_not_here();
+            assert_eq!(bench.server.seen().len(), 1);
+        };
+    let unknown = &[("X-Error-Message", "Repository not found")];
+    refused(401, unknown, &["401", "Repository not found", "HF_TOKEN"]);
+    refused(403, &[("X-Error-Code", "GatedRepo")], &["403", "accept the repository's terms"]);
+    refused(404, &[("X-Error-Code", "RevisionNotFound")], &["404", "no such revision"]);
+    refused(404, &[], &["404", "check repository"]);
     let bench = Bench::new();
     bench.manifest("other.bin", "main");
     bench.fetch(&[]).refused(&["404", "no such file"]);
