@@ -78,7 +78,7 @@ fn deny(shell: &Shell) -> Result<()> {
         eprintln!("advisories not checked: their database cannot be reached");
         return Ok(());
     }
-    Ok(cmd!(shell, "cargo deny --log-level error check --disable-fetch advisories").run()?)
+    Ok(cmd!(shell, "cargo deny --log-level error check advisories").run()?)
 }
 
 fn clippy(shell: &Shell) -> Result<()> {
