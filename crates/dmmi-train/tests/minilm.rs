@@ -99,6 +99,7 @@ fn train(file: &Path) {
                 lr: 4e-4,
                 clip_norm: Some(5.0),
                 check_gradients: step == 0,
+                parts: 1,
             };
             let batch = batch.unwrap();
             let stats =
