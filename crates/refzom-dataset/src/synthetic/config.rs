@@ -111,7 +111,7 @@ impl SyntheticConfig {
             max_objects: 4,
             proportions: Proportions::ref_zom(),
             colors: vec![Color::Red, Color::Green, Color::Blue, Color::Yellow],
-            shapes: vec![Shape::Circle, Shape::Square, Shape::Triangle],
+            shapes: vec![Shape::Circle, Shape::Triangle, Shape::Cross],
             small_radius: [0.125, 0.145],
             large_radius: [0.22, 0.25],
             overlap: 0.3,
