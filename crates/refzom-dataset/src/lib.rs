@@ -18,16 +18,16 @@ pub use self::image::{
 };
 pub use batch::Batch;
 pub use dataset::{
-    Dataset, DatasetConfig, DatasetSummary, RejectReason, Rejected, Sample, TargetKind,
-    count_reasons,
+    Annotations, Dataset, DatasetConfig, DatasetSummary, Format, Located, RejectReason, Rejected,
+    Sample, TargetKind, count_reasons,
 };
 pub use error::DataError;
 pub use loader::{Batches, Loader, LoaderConfig};
 pub use mask::{BoundingBox, MAX_PIXELS, Mask, Rle, rasterize_polygon};
 pub use prepare::{Preparation, Prepared, Preparer};
 pub use refer::{
-    Annotation, Category, Counts, Ids, ImageEntry, Instances, RefRecord, Segmentation, Sentence,
-    SizedCounts, load_refs, save_refs,
+    Annotation, Category, Counts, Ids, ImageEntry, Instances, OwnMask, OwnRecord, RefRecord,
+    Segmentation, Sentence, SizedCounts, load_refs, save_refs,
 };
 pub use sampler::{Order, Sampler};
 pub use synthetic::{SyntheticConfig, SyntheticRefZom, SyntheticSummary};

@@ -1,13 +1,23 @@
 //! Referring expressions joined with their images and outlines: one [`Sample`] a sentence (spec section 10).
 
+mod annotations;
+mod cache;
+mod format;
+mod images;
+mod join;
 mod layout;
 mod load;
 mod rejected;
 mod sample;
 
+pub use annotations::Annotations;
+pub use format::{Format, Located};
 pub use layout::DatasetConfig;
 pub use rejected::{RejectReason, Rejected, count_reasons};
 pub use sample::{Sample, TargetKind};
+
+pub(crate) use format::split_of_name;
+pub(crate) use images::{ImageFinder, is_inside};
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -2,10 +2,12 @@
 
 mod complete;
 mod decode;
+mod mask_file;
 mod resize;
 mod transform;
 
 pub use decode::{Orientation, decode_rgb, load_rgb};
 pub use image::RgbImage;
+pub(crate) use mask_file::{dimensions, load_mask_png};
 pub use resize::resize_bilinear;
 pub use transform::ImageTransform;

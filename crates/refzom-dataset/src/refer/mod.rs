@@ -2,6 +2,8 @@
 
 mod instances;
 mod load;
+mod own;
+mod own_load;
 mod pickle;
 mod pickle_machine;
 mod pickle_text;
@@ -11,4 +13,6 @@ pub use instances::{
     Annotation, Category, Counts, ImageEntry, Instances, Segmentation, SizedCounts,
 };
 pub use load::{load_refs, save_refs};
+pub use own::{OwnMask, OwnRecord};
+pub(crate) use own_load::{OwnSet, read_own};
 pub use record::{Ids, RefRecord, Sentence};
