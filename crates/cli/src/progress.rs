@@ -42,6 +42,9 @@ impl Drop for Console {
     }
 }
 
+/// Share of an epoch's time spent waiting for data that is worth a word.
+const NOTABLE_WAIT: f64 = 0.02;
+
 impl Observer for Console {
     fn started(&mut self, start: &Start) -> Result<()> {
         let val = start.val_samples.map_or_else(String::new, |n| format!(", {n} for validation"));

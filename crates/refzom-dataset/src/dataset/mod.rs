@@ -2,10 +2,13 @@
 
 mod annotations;
 mod cache;
+mod cache_codec;
 mod format;
+mod hash;
 mod images;
 mod join;
 mod layout;
+mod leak;
 mod load;
 mod rejected;
 mod sample;
@@ -13,6 +16,7 @@ mod sample;
 pub use annotations::Annotations;
 pub use format::{Format, Located};
 pub use layout::DatasetConfig;
+pub use leak::{Leaks, PictureKey};
 pub use rejected::{RejectReason, Rejected, count_reasons};
 pub use sample::{Sample, TargetKind};
 

@@ -15,4 +15,5 @@ pub use instances::{
 pub use load::{load_refs, save_refs};
 pub use own::{OwnMask, OwnRecord};
 pub(crate) use own_load::{OwnSet, read_own};
+pub(crate) use pickle::{Item, Pickle, Value};
 pub use record::{Ids, RefRecord, Sentence};
