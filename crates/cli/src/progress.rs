@@ -123,6 +123,10 @@ impl Observer for Console {
                 line += "  best";
             }
         }
+        if record.data_wait >= NOTABLE_WAIT {
+            let percent = 100.0 * record.data_wait;
+            line += &format!("  {percent:.0} % of the time waiting for data (raise data.workers)");
+        }
         self.print(&line);
         Ok(())
     }

@@ -89,7 +89,7 @@ impl RunData {
             Some(ValConfig::Split(val)) => Some(Opened::read(val, check)?),
             Some(ValConfig::Carve(part)) => Some(train.carve(part)?),
         };
-        let leak = keep_apart(&mut train, val.as_ref(), data)?;
+        let leaks = keep_apart(&mut train, val.as_ref(), data)?;
         let settings = LoaderConfig {
             batch_size: config.schedule.batch_size,
             workers: data.workers,
@@ -113,7 +113,7 @@ impl RunData {
         let notes = std::iter::once(("training", &train))
             .chain(val.as_ref().map(|val| ("validation", val)))
             .flat_map(|(role, split)| split.faults(role))
-            .chain(leak)
+            .chain(leaks)
             .collect();
         Ok(Self { train, val, vocab, vocab_size, notes })
     }
@@ -159,52 +159,50 @@ fn training_preparation(shape: &Shape<'_>, data: &DataConfig, seed: u64) -> Resu
     Ok(how)
 }
 
-/// Looks for training pictures among those held out and does what `data.leaks` says; a note for the user.
-fn keep_apart(
-    train: &mut Opened,
-    val: Option<&Opened>,
-    data: &DataConfig,
-) -> Result<Option<String>> {
+/// Looks for training pictures among those held out and does what `data.leaks` says; notes for the user.
+fn keep_apart(train: &mut Opened, val: Option<&Opened>, data: &DataConfig) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
     if data.leaks == LeakChoice::Ignore {
-        return Ok(None);
+        return Ok(notes);
     }
+    let name = |cfg: &DatasetConfig| format!("{} {:?}", cfg.dir.display(), cfg.split);
     let mut held: Vec<(String, Dataset)> = Vec::new();
-    for cfg in data.test.iter().chain(&data.held_out) {
-        let name = format!("{} {:?}", cfg.dir.display(), cfg.split);
-        held.push((name, Dataset::load(cfg)?.0));
+    for cfg in &data.held_out {
+        held.push((name(cfg), Dataset::load(cfg)?.0));
     }
-    let mut sets: Vec<(&str, &Dataset)> =
-        held.iter().map(|(name, set)| (name.as_str(), set)).collect();
-    if let Some(val) = val {
-        sets.push(("the validation split", &val.dataset));
+    if let Some(cfg) = &data.test {
+        match Dataset::load(cfg) {
+            Ok((dataset, _)) => held.push((name(cfg), dataset)),
+            // Training does not need it.
+            Err(error) => notes.push(format!("test split not looked at for leaks: {error}")),
+        }
     }
-    let leaks = Leaks::find(&train.dataset, &sets);
+    let named = held.iter().map(|(name, dataset)| (name.as_str(), dataset));
+    let val = val.map(|val| ("the validation split", &val.dataset));
+    let leaks = Leaks::find(&train.dataset, &named.chain(val).collect::<Vec<_>>());
     if leaks.is_empty() {
-        return Ok(None);
+        return Ok(notes);
     }
+    let samples = leaks.samples;
     match data.leaks {
-        LeakChoice::Refuse => Err(Error::config(
-            "data.leaks",
-            format!(
-                "{leaks}; set it to \"drop\" to leave them out of training, or \"warn\" to train on them all the same"
-            ),
-        )),
+        LeakChoice::Refuse => {
+            let remedy = "set it to \"drop\" to leave them out of training, or to \"warn\" to train on them all the same";
+            return Err(Error::config("data.leaks", format!("{leaks}; {remedy}")));
+        }
         LeakChoice::Drop => {
             let whole = std::mem::replace(&mut train.dataset, Dataset::from_samples(Vec::new()));
             train.dataset = whole.without(&leaks);
             if train.dataset.is_empty() {
-                return Err(Error::config(
-                    "data.leaks",
-                    format!("{leaks}; nothing is left to train on"),
-                ));
+                let message = format!("{leaks}; nothing is left to train on");
+                return Err(Error::config("data.leaks", message));
             }
-            Ok(Some(format!("{leaks}: {} training samples left out", leaks.samples)))
+            notes.push(format!("{leaks}: {samples} training samples left out"));
         }
-        _ => Ok(Some(format!(
-            "{leaks}: scores on them will be too good; set data.leaks to \"drop\" to leave the {} training samples out",
-            leaks.samples
-        ))),
+        LeakChoice::Warn | LeakChoice::Ignore => notes.push(format!(
+            "{leaks}: scores on them will be too good; data.leaks = \"drop\" leaves the {samples} training samples out"
+        )),
     }
+    Ok(notes)
 }
 
 fn evaluation_settings(batch_size: usize, workers: usize, prefetch: usize) -> LoaderConfig {

@@ -4,6 +4,8 @@
 mod batch;
 pub mod dataset;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 mod loader;
 pub mod mask;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use refzom_dataset::{
     Batch, DataError, Dataset, DatasetConfig, EraseMode, ExpressionTokenizer, ImageTransform,
-    Loader, LoaderConfig, NounTagger, Order, PhraseEraser, Preparation, Replacement, Shard,
-    TaggedWord, TargetKind,
+    Loader, LoaderConfig, NounTagger, Order, PhraseEraser, Preparation, Replacement, Sampler,
+    Shard, TaggedWord, TargetKind,
 };
 
 fn coco33() -> PathBuf {
@@ -187,6 +188,25 @@ fn dropping_the_batches_stops_the_threads() {
     drop(batches);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(loader.epoch(1).unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+    #[test]
+    fn the_order_is_the_samplers_whatever_the_threads(
+        workers in 0usize..5, prefetch in 1usize..6, batch_size in 1usize..9,
+        epoch in 0u64..4, skip in 0usize..4, drop_last in any::<bool>(),
+    ) {
+        let dataset = photos("all").truncated(30);
+        let order = Order::BalancedKinds;
+        let cfg = LoaderConfig { workers, prefetch, batch_size, order, ..config(1, drop_last) };
+        let loader = Loader::new(&dataset, preparation(4, 4), cfg).unwrap();
+        let sampler = Sampler::new(dataset.kinds(), order, cfg.seed);
+        let expected = Shard::default().batches(&sampler.epoch(epoch), batch_size, drop_last);
+        let batches: Vec<Vec<usize>> =
+            loader.epoch_from(epoch, skip).unwrap().map(|batch| batch.unwrap().indices).collect();
+        prop_assert_eq!(batches, expected.into_iter().skip(skip).collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -21,14 +21,17 @@ pub fn load_refs(path: impl AsRef<Path>) -> Result<Vec<RefRecord>, DataError> {
         return Err(DataError::format(path, message));
     }
     let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
+    records_from_bytes(&bytes).map_err(|message| DataError::format(path, message))
+}
+
+/// Records from a pickle or from json.
+pub(crate) fn records_from_bytes(bytes: &[u8]) -> Result<Vec<RefRecord>, String> {
     // No pickle begins with a bracket or a brace.
-    let is_json = bytes.trim_ascii_start().starts_with(b"[") || bytes.starts_with(b"{");
-    let records = if is_json {
-        serde_json::from_slice(&bytes).map_err(|e| format!("not a list of references: {e}"))
+    if bytes.trim_ascii_start().starts_with(b"[") || bytes.starts_with(b"{") {
+        serde_json::from_slice(bytes).map_err(|e| format!("not a list of references: {e}"))
     } else {
-        records_from_pickle(&bytes)
-    };
-    records.map_err(|message| DataError::format(path, message))
+        records_from_pickle(bytes)
+    }
 }
 
 /// Writes records as a pickle that Python 2 and 3 read (protocol 2).
