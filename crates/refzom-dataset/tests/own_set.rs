@@ -115,7 +115,7 @@ fn tables_hold_the_same() {
         ("square", One, 4),
         ("runs", One, 6),
         ("two", Many, 24),
-        ("two outlines", Many, 8),
+        ("two outlines", Many, 10),
     ];
     let expected: Vec<_> = expected.iter().map(|(e, k, a)| (e.to_string(), *k, *a)).collect();
     assert_eq!(areas(&dataset), expected, "{rejected:#?}");

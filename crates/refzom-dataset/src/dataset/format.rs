@@ -161,7 +161,8 @@ pub(super) fn locate(dir: &Path, format: Option<Format>) -> Result<Located, Data
                 let files = many.iter().map(|(_, path)| path.clone()).collect();
                 return Ok(Located { format, files });
             }
-            let names: Vec<String> = many.iter().map(|(_, path)| name(path)).collect();
+            let mut names: Vec<String> = many.iter().map(|(_, path)| name(path)).collect();
+            names.sort();
             Err(DataError::format(
                 dir,
                 format!("holds several refs files ({}); choose one with refs", names.join(", ")),
