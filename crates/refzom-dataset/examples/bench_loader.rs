@@ -8,6 +8,10 @@ use refzom_dataset::{
     Preparation,
 };
 
+/// The allocator of `dmmi-cli`.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[allow(clippy::print_stdout)] // the result
 fn main() -> Result<()> {
     let mut args = std::env::args().skip(1);

@@ -160,18 +160,22 @@ impl Plan {
         let at_work = Cell::new(None);
         let work = || -> Option<Result<Batch, DataError>> {
             let batch = &self.batches[number];
-            let mut prepared = Vec::with_capacity(batch.len());
-            for &index in batch {
+            let (h, w) = self.preparer.size();
+            let mut images = vec![0.0; batch.len() * 3 * h * w];
+            let mut masks = vec![0; batch.len() * h * w];
+            let mut words = Vec::with_capacity(batch.len());
+            let places = images.chunks_exact_mut(3 * h * w).zip(masks.chunks_exact_mut(h * w));
+            for (&index, (image, mask)) in batch.iter().zip(places) {
                 if stop() {
                     return None;
                 }
                 at_work.set(Some(index));
-                match self.preparer.prepare(index, self.epoch) {
-                    Ok(one) => prepared.push(one),
+                match self.preparer.prepare_into(index, self.epoch, image, mask) {
+                    Ok(one) => words.push(one),
                     Err(error) => return Some(Err(error)),
                 }
             }
-            Some(Batch::stack(prepared))
+            Some(Batch::collect(words, images, masks, (h, w)))
         };
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let sample = at_work.get().and_then(|index| self.preparer.samples().get(index));

@@ -37,7 +37,7 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    fn triangle(from: usize, to: usize) -> Self {
+    pub(super) fn triangle(from: usize, to: usize) -> Self {
         let scale = from as f64 / to as f64;
         Self::of_support(from, to, scale.max(1.0))
     }
