@@ -101,16 +101,26 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<(i64, Result<OwnRecord, String>)>, Stri
     let (image, expression, mask) = (needed("image")?, needed("expression")?, needed("mask")?);
     let (split, category) = (place("split"), place("category"));
     let mut rows = Vec::new();
+    // The reader's own line numbers are one short where lines end in a carriage return.
+    let (mut counted, mut line) = (0, 1);
+    let mut line_of = |place: Option<&csv::Position>| {
+        let mut at = place.map_or(counted, |place| place.byte() as usize).min(bytes.len());
+        at += bytes[at..].iter().take_while(|&&b| b == b'\r' || b == b'\n').count();
+        let from = counted.min(at);
+        line += bytes[from..at].iter().filter(|&&b| b == b'\n').count() as i64;
+        counted = at;
+        line
+    };
     for row in reader.byte_records() {
         let row = match row {
             Ok(row) => row,
             Err(error) => {
-                let line = error.position().map_or(0, |p| p.line() as i64);
+                let line = line_of(error.position());
                 rows.push((line, Err(format!("cannot be read: {error}"))));
                 continue;
             }
         };
-        let line = row.position().map_or(0, |p| p.line() as i64);
+        let line = line_of(row.position());
         let cell = |at: usize| -> Result<String, String> {
             let bytes = row.get(at).ok_or("has fewer cells than the first line names")?;
             let text = std::str::from_utf8(bytes).map_err(|_| "is not utf-8")?;
