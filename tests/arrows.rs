@@ -16,7 +16,18 @@ const ARROWS: [(&str, &[&str]); 11] = [
     ("dmmi-model", &["nn-ops", "backbones", "mba-fusion"]),
     ("dmmi-train", &["nn-ops", "dmmi-model", "refzom-dataset", "metrics"]),
     ("dmmi-cli", &["nn-ops", "dmmi-model", "refzom-dataset", "metrics", "dmmi-train"]),
-    ("dmmi-parity", &["nn-ops", "backbones", "mba-fusion", "dmmi-model", "dmmi-train", "metrics"]),
+    (
+        "dmmi-parity",
+        &[
+            "nn-ops",
+            "backbones",
+            "mba-fusion",
+            "dmmi-model",
+            "refzom-dataset",
+            "dmmi-train",
+            "metrics",
+        ],
+    ),
     ("xtask", &[]),
     ("workspace-tests", &[]),
 ];

@@ -1,5 +1,6 @@
 //! Project chores: `cargo xtask <verb>`. A verb is a file; none needs a tensor library, so this compiles in seconds.
 
+mod bench_loader;
 mod ci;
 mod fetch_data;
 mod fetch_minilm;
@@ -25,6 +26,8 @@ struct Args {
 enum Verb {
     /// Run the reference cases of a directory: one line a quantity, exit status 1 on any miss.
     Parity(parity::Args),
+    /// Compare the data loader's speed with Pillow, torchvision and pycocotools doing the same work.
+    BenchLoader(bench_loader::Args),
     /// Everything that must pass before a change is merged.
     Ci(ci::Args),
     /// Pretrained encoders from the Hugging Face hub: verified, resumable, locked.
@@ -46,6 +49,7 @@ fn root() -> PathBuf {
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Parity(args) => parity::run(&args),
+        Verb::BenchLoader(args) => bench_loader::run(&args),
         Verb::Ci(args) => ci::run(&args),
         Verb::FetchWeights(args) => fetch_weights::run(&args),
         Verb::FetchData(args) => fetch_data::run(&args),

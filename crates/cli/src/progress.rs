@@ -42,6 +42,9 @@ impl Drop for Console {
     }
 }
 
+/// Share of an epoch's time spent waiting for data that is worth a word.
+const NOTABLE_WAIT: f64 = 0.02;
+
 impl Observer for Console {
     fn started(&mut self, start: &Start) -> Result<()> {
         let val = start.val_samples.map_or_else(String::new, |n| format!(", {n} for validation"));
@@ -119,6 +122,10 @@ impl Observer for Console {
             if record.best.is_some_and(|best| best.epoch == record.epoch) {
                 line += "  best";
             }
+        }
+        if record.data_wait >= NOTABLE_WAIT {
+            let percent = 100.0 * record.data_wait;
+            line += &format!("  {percent:.0} % of the time waiting for data (raise data.workers)");
         }
         self.print(&line);
         Ok(())

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::data::{DataKind, images, masks, text};
 use crate::golden::{Golden, read_json};
 use crate::report::{Precision, Printing, Report};
 use crate::{network, scores, units};
@@ -21,6 +22,8 @@ pub enum Kind {
     Units,
     /// Metrics: `samples` with `official_test_py` or `rela`.
     Scores,
+    /// Pictures, masks or text.
+    Data(DataKind),
     /// Something else.
     NotCovered,
 }
@@ -37,7 +40,7 @@ impl Kind {
         } else if has("/seed") && parts.iter().any(|part| has(part)) {
             Self::Units
         } else {
-            Self::NotCovered
+            DataKind::of(json).map_or(Self::NotCovered, Self::Data)
         }
     }
 }
@@ -59,8 +62,14 @@ pub fn find(dir: &Path) -> Result<(Vec<Found>, Vec<String>)> {
     let (mut cases, mut others) = (Vec::new(), Vec::new());
     for path in &paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() {
-            others.push(format!("{name}/"));
+        if path.is_dir() && name == "vectors" {
+            let (more, rest) = find(path)?;
+            cases.extend(more);
+            others.extend(rest.into_iter().map(|file| format!("{name}/{file}")));
+        } else if path.is_dir() {
+            if !paths.contains(&path.with_extension("json")) {
+                others.push(format!("{name}/"));
+            }
         } else if extension(path, "json") {
             let json = read_json(path)?;
             let kind = Kind::of(&json);
@@ -102,7 +111,8 @@ pub fn run_directory(
     }
     let run = || -> Result<Report> {
         for (path, json, kind) in cases {
-            let golden = Golden::open(&path, json, kind != Kind::Scores)?;
+            let needs_tensors = matches!(kind, Kind::Network | Kind::Units);
+            let golden = Golden::open(&path, json, needs_tensors)?;
             report.enter(&golden.name);
             let started = std::time::Instant::now();
             match kind {
@@ -115,6 +125,11 @@ pub fn run_directory(
                     units::run(&golden, dtype, &mut report)
                 }
                 Kind::Scores => scores::run(&golden, &mut report),
+                Kind::Data(DataKind::Images) => images::run(&golden, &path, &mut report),
+                Kind::Data(DataKind::Masks) => masks::run(&golden, &mut report),
+                Kind::Data(DataKind::Polygons) => masks::run_polygons(&golden, &mut report),
+                Kind::Data(DataKind::Text) => text::run(&golden, &mut report),
+                Kind::Data(DataKind::Tags) => text::run_tags(&golden, &mut report),
                 Kind::NotCovered => Ok(()),
             }
             .with_context(|| format!("case {}", golden.name))?;

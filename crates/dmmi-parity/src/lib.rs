@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod cases;
+mod data;
 mod eval;
 pub mod golden;
 mod hash;
@@ -20,5 +21,6 @@ mod units;
 mod weights;
 
 pub use cases::{Found, Kind, find, run_directory};
+pub use data::DataKind;
 pub use hash::{HashStream, hash_ints, hash_values};
 pub use noise::{FACTOR, ROUNDING};

@@ -2,17 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use refzom_dataset::text::{
-    BERT_BASE_UNCASED_VOCAB, EraseMode, ExpressionTokenizer, PhraseEraser, Replacement,
+    BERT_BASE_UNCASED_VOCAB, EraseMode, ExpressionTokenizer, PerceptronTagger, PhraseEraser,
+    Replacement,
 };
 use refzom_dataset::{
-    Batches, DataError, Dataset, DatasetConfig, ImageTransform, Loader, LoaderConfig, Order,
-    Preparation, Sample, count_reasons,
+    Batches, DataError, Dataset, DatasetConfig, ImageTransform, Leaks, Loader, LoaderConfig, Order,
+    Preparation, Resampling, Sample, Shard, count_reasons,
 };
 
 use crate::checkpoint::{Fingerprint, ModelFile};
-use crate::config::{DataConfig, EraseChoice, EraseToken, TrainConfig};
+use crate::config::{
+    CarveConfig, DataConfig, EraseChoice, EraseToken, LeakChoice, TrainConfig, ValConfig,
+};
 use crate::error::{Error, Result};
 use crate::pictures::damaged_pictures;
 
@@ -38,9 +42,17 @@ pub struct Split {
     image_size: [usize; 2],
 }
 
+/// A split as read, before it is known how its samples become batches.
+struct Opened {
+    name: String,
+    dataset: Dataset,
+    left_out: BTreeMap<String, usize>,
+}
+
 /// What samples must become for a network: decided by the training configuration or stored with the weights.
 struct Shape<'a> {
     image_size: [usize; 2],
+    resize: Resampling,
     max_words: usize,
     vocab: &'a str,
 }
@@ -49,21 +61,35 @@ impl Shape<'_> {
     fn preparation(&self) -> Result<Preparation> {
         let [height, width] = self.image_size.map(|side| side as u32);
         let tokenizer = ExpressionTokenizer::from_vocab_str(self.vocab, self.max_words)?;
-        Ok(Preparation::new(ImageTransform::imagenet(height, width), tokenizer))
+        let transform =
+            ImageTransform { resampling: self.resize, ..ImageTransform::imagenet(height, width) };
+        Ok(Preparation::new(transform, tokenizer))
     }
 }
 
 impl RunData {
-    /// Opens the training and the validation split.
+    /// Opens the training and the validation split, and looks for training pictures among those held out.
     ///
     /// # Errors
-    /// [`Error::Data`] when files are missing or nothing usable is in them.
+    /// [`Error::Data`] when files are missing or nothing usable is in them, [`Error::Config`] for leaks that are refused.
     pub fn open(config: &TrainConfig) -> Result<Self> {
         let data = &config.data;
         let (vocab, vocab_size) = load_vocabulary(&data.vocab)?;
         let check = if data.check_pictures { data.workers } else { 0 };
-        let shape = Shape { image_size: data.image_size, max_words: data.max_words, vocab: &vocab };
+        let shape = Shape {
+            image_size: data.image_size,
+            resize: data.resize,
+            max_words: data.max_words,
+            vocab: &vocab,
+        };
         let how = training_preparation(&shape, data, config.seed)?;
+        let mut train = Opened::read(&data.train, check)?;
+        let val = match &data.val {
+            None => None,
+            Some(ValConfig::Split(val)) => Some(Opened::read(val, check)?),
+            Some(ValConfig::Carve(part)) => Some(train.carve(part)?),
+        };
+        let leaks = keep_apart(&mut train, val.as_ref(), data)?;
         let settings = LoaderConfig {
             batch_size: config.schedule.batch_size,
             workers: data.workers,
@@ -71,21 +97,23 @@ impl RunData {
             drop_last: true,
             order: data.order,
             seed: config.seed,
+            shard: Shard::default(),
         };
-        let train = Split::open(&data.train, how, settings, data.image_size, check)?;
-        let val = match &data.val {
+        let train = Split::new(train, how, settings, data.image_size)?;
+        let val = match val {
             None => None,
             Some(val) => {
                 let mut how = shape.preparation()?;
                 how.cache_bytes = data.cache_mb << 20;
                 let settings =
                     evaluation_settings(config.eval.batch_size, data.workers, data.prefetch);
-                Some(Split::open(val, how, settings, data.image_size, check)?)
+                Some(Split::new(val, how, settings, data.image_size)?)
             }
         };
         let notes = std::iter::once(("training", &train))
             .chain(val.as_ref().map(|val| ("validation", val)))
             .flat_map(|(role, split)| split.faults(role))
+            .chain(leaks)
             .collect();
         Ok(Self { train, val, vocab, vocab_size, notes })
     }
@@ -120,9 +148,61 @@ fn training_preparation(shape: &Shape<'_>, data: &DataConfig, seed: u64) -> Resu
         EraseToken::Pad => Replacement::Pad,
         EraseToken::Mask => Replacement::Mask(how.tokenizer.mask_id()),
     };
-    how.eraser =
-        mode.map(|mode| PhraseEraser::with_builtin_tagger(mode, replacement)).transpose()?;
+    if let Some(mode) = mode {
+        how.eraser = Some(match &data.tagger {
+            None => PhraseEraser::with_builtin_tagger(mode, replacement)?,
+            Some(path) => {
+                PhraseEraser::new(Arc::new(PerceptronTagger::from_file(path)?), mode, replacement)
+            }
+        });
+    }
     Ok(how)
+}
+
+/// Looks for training pictures among those held out and does what `data.leaks` says; notes for the user.
+fn keep_apart(train: &mut Opened, val: Option<&Opened>, data: &DataConfig) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    if data.leaks == LeakChoice::Ignore {
+        return Ok(notes);
+    }
+    let name = |cfg: &DatasetConfig| format!("{} {:?}", cfg.dir.display(), cfg.split);
+    let mut held: Vec<(String, Dataset)> = Vec::new();
+    for cfg in &data.held_out {
+        held.push((name(cfg), Dataset::load(cfg)?.0));
+    }
+    if let Some(cfg) = &data.test {
+        match Dataset::load(cfg) {
+            Ok((dataset, _)) => held.push((name(cfg), dataset)),
+            // Training does not need it.
+            Err(error) => notes.push(format!("test split not looked at for leaks: {error}")),
+        }
+    }
+    let named = held.iter().map(|(name, dataset)| (name.as_str(), dataset));
+    let val = val.map(|val| ("the validation split", &val.dataset));
+    let leaks = Leaks::find(&train.dataset, &named.chain(val).collect::<Vec<_>>());
+    if leaks.is_empty() {
+        return Ok(notes);
+    }
+    let samples = leaks.samples;
+    match data.leaks {
+        LeakChoice::Refuse => {
+            let remedy = "set it to \"drop\" to leave them out of training, or to \"warn\" to train on them all the same";
+            return Err(Error::config("data.leaks", format!("{leaks}; {remedy}")));
+        }
+        LeakChoice::Drop => {
+            let whole = std::mem::replace(&mut train.dataset, Dataset::from_samples(Vec::new()));
+            train.dataset = whole.without(&leaks);
+            if train.dataset.is_empty() {
+                let message = format!("{leaks}; nothing is left to train on");
+                return Err(Error::config("data.leaks", message));
+            }
+            notes.push(format!("{leaks}: {samples} training samples left out"));
+        }
+        LeakChoice::Warn | LeakChoice::Ignore => notes.push(format!(
+            "{leaks}: scores on them will be too good; data.leaks = \"drop\" leaves the {samples} training samples out"
+        )),
+    }
+    Ok(notes)
 }
 
 fn evaluation_settings(batch_size: usize, workers: usize, prefetch: usize) -> LoaderConfig {
@@ -133,18 +213,13 @@ fn evaluation_settings(batch_size: usize, workers: usize, prefetch: usize) -> Lo
         drop_last: false,
         order: Order::Sequential,
         seed: 0,
+        shard: Shard::default(),
     }
 }
 
-impl Split {
+impl Opened {
     /// `check`: threads that decode every picture once to leave out damaged ones; 0: none does.
-    fn open(
-        cfg: &DatasetConfig,
-        how: Preparation,
-        settings: LoaderConfig,
-        image_size: [usize; 2],
-        check: usize,
-    ) -> Result<Self> {
+    fn read(cfg: &DatasetConfig, check: usize) -> Result<Self> {
         let (mut dataset, rejected) = Dataset::load(cfg)?;
         let mut left_out: BTreeMap<String, usize> = count_reasons(&rejected)
             .into_iter()
@@ -173,8 +248,29 @@ impl Split {
                 dataset = Dataset::from_samples(good);
             }
         }
+        Ok(Self { name: cfg.split.clone(), dataset, left_out })
+    }
+
+    /// Takes some of the pictures out, as a split of their own.
+    fn carve(&mut self, part: &CarveConfig) -> Result<Self> {
+        let whole = std::mem::replace(&mut self.dataset, Dataset::from_samples(Vec::new()));
+        let (train, carved) = whole.carve(part.carve, part.seed)?;
+        self.dataset = train;
+        let name = format!("{} % of the pictures of {}", part.carve * 100.0, self.name);
+        Ok(Self { name, dataset: carved, left_out: BTreeMap::new() })
+    }
+}
+
+impl Split {
+    fn new(
+        opened: Opened,
+        how: Preparation,
+        settings: LoaderConfig,
+        image_size: [usize; 2],
+    ) -> Result<Self> {
+        let Opened { name, dataset, left_out } = opened;
         let loader = Loader::new(&dataset, how, settings)?;
-        Ok(Self { name: cfg.split.clone(), dataset, left_out, loader, image_size })
+        Ok(Self { name, dataset, left_out, loader, image_size })
     }
 
     /// Opens a split for scoring the model that `file` describes, in the order of the refs file. Samples of damaged pictures are
@@ -183,10 +279,14 @@ impl Split {
     /// # Errors
     /// [`Error::Data`] when files are missing or nothing usable is in them.
     pub fn for_model(cfg: &DatasetConfig, file: &ModelFile, batch_size: usize) -> Result<Self> {
-        let shape =
-            Shape { image_size: file.image_size, max_words: file.max_words, vocab: &file.vocab };
+        let shape = Shape {
+            image_size: file.image_size,
+            resize: file.resize,
+            max_words: file.max_words,
+            vocab: &file.vocab,
+        };
         let settings = evaluation_settings(batch_size, 2, 4);
-        Self::open(cfg, shape.preparation()?, settings, file.image_size, 2)
+        Self::new(Opened::read(cfg, 2)?, shape.preparation()?, settings, file.image_size)
     }
 
     /// Name of the split in the refs file.

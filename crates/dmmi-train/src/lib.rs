@@ -22,8 +22,8 @@ pub use checkpoint::{
     load_model, read_model_file, save_model,
 };
 pub use config::{
-    CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, OptimizerConfig,
-    ScheduleConfig, Score, StopConfig, TextLayers, TrainConfig,
+    CarveConfig, CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, LeakChoice,
+    OptimizerConfig, ScheduleConfig, Score, StopConfig, TextLayers, TrainConfig, ValConfig,
 };
 pub use data::{RunData, Split, load_vocabulary};
 pub use error::{Error, Result};

@@ -80,7 +80,7 @@ impl Observer for RunLog {
         self.line(&Line::Step(record))?;
         let s = &record.stats;
         let row = format!(
-            "{},{},{:e},{},{},{},{},{},{},{:.4}\n",
+            "{},{},{:e},{},{},{},{},{},{},{:.4},{:.4}\n",
             record.step,
             record.epoch,
             record.lr,
@@ -90,7 +90,8 @@ impl Observer for RunLog {
             s.total,
             s.grad_norm,
             record.samples,
-            record.seconds
+            record.seconds,
+            record.data_seconds
         );
         let path = self.root.join(STEPS);
         let Some(files) = &mut self.files else { return Ok(()) };
@@ -102,7 +103,7 @@ impl Observer for RunLog {
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let val = record.val.as_ref();
         let row = format!(
-            "{},{},{},{},{},{},{:.3},{},{},{},{},{},{}\n",
+            "{},{},{},{},{},{},{:.3},{},{},{},{},{},{},{:.5}\n",
             record.epoch,
             record.step,
             record.segmentation,
@@ -116,6 +117,7 @@ impl Observer for RunLog {
             number(val.and_then(|v| v.giou)),
             number(val.and_then(|v| v.ciou)),
             number(record.score),
+            record.data_wait,
         );
         let path = self.root.join(EPOCHS);
         if let Some(files) = &mut self.files {
@@ -136,9 +138,8 @@ impl Observer for RunLog {
     }
 }
 
-const STEP_HEADER: &str =
-    "step,epoch,lr,segmentation,similarity,contrastive,total,grad_norm,samples,seconds\n";
-const EPOCH_HEADER: &str = "epoch,step,segmentation,similarity,contrastive,total,samples_per_second,val_oiou,val_miou,val_zero_acc,val_giou,val_ciou,score\n";
+const STEP_HEADER: &str = "step,epoch,lr,segmentation,similarity,contrastive,total,grad_norm,samples,seconds,data_seconds\n";
+const EPOCH_HEADER: &str = "epoch,step,segmentation,similarity,contrastive,total,samples_per_second,val_oiou,val_miou,val_zero_acc,val_giou,val_ciou,score,data_wait\n";
 
 /// Opens a file for appending after dropping the lines that `keep` refuses; a half line of a killed process goes too.
 fn reopen(path: &Path, header: &str, keep: impl Fn(&str) -> bool) -> Result<BufWriter<File>> {
@@ -202,7 +203,7 @@ mod tests {
             total: 0.5125,
             grad_norm: 2.0,
         };
-        StepRecord { step, epoch: 1, lr: 5e-5, stats, samples: 2, seconds: 0.1 }
+        StepRecord { step, epoch: 1, lr: 5e-5, stats, samples: 2, seconds: 0.1, data_seconds: 0.0 }
     }
 
     #[test]

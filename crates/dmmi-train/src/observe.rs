@@ -86,6 +86,9 @@ pub struct StepRecord {
     pub samples: usize,
     /// Wall time, seconds, waiting for data included.
     pub seconds: f64,
+    /// Of these, waiting for data.
+    #[serde(default)]
+    pub data_seconds: f64,
 }
 
 /// One epoch: means over its steps, and the validation scores if it was evaluated.
@@ -105,6 +108,9 @@ pub struct EpochRecord {
     pub total: f64,
     /// Samples a second.
     pub samples_per_second: f64,
+    /// Share of the steps' time that was spent waiting for data, 0-1.
+    #[serde(default)]
+    pub data_wait: f64,
     /// Scores on the validation split.
     pub val: Option<Summary>,
     /// The score that chooses the best checkpoint.

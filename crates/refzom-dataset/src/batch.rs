@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use crate::prepare::Prepared;
+use crate::prepare::{Prepared, Words};
 use crate::{DataError, Sample, TargetKind};
 
 /// A batch of `B` samples: images of `H` x `W` pixels, expressions of `L` word pieces. Tensors lie on the CPU.
@@ -48,22 +48,37 @@ impl Batch {
     /// # Errors
     /// There is none, or their sizes differ.
     pub fn stack(prepared: Vec<Prepared>) -> Result<Self, DataError> {
-        let Some(first) = prepared.first() else {
+        let Some(size) = prepared.first().map(|first| first.size) else {
             return Err(DataError::Empty("a batch needs one sample at least".into()));
         };
-        let (b, l, (h, w)) = (prepared.len(), first.ids.len(), first.size);
-        let erases = first.erased_ids.is_some();
-        let mut images = Vec::with_capacity(b * 3 * h * w);
-        let mut masks = Vec::with_capacity(b * h * w);
-        let (mut ids, mut erased, mut attention) = (Vec::new(), Vec::new(), Vec::new());
-        for one in &prepared {
+        let (mut images, mut masks, mut words) = (Vec::new(), Vec::new(), Vec::new());
+        for one in prepared {
             images.extend_from_slice(&one.image);
             masks.extend_from_slice(&one.mask);
+            let Prepared { sample, index, ids, erased_ids, attention, .. } = one;
+            words.push(Words { sample, index, ids, erased_ids, attention });
+        }
+        Self::collect(words, images, masks, size)
+    }
+
+    /// Of words, and pictures and masks that lie one after the other already.
+    pub(crate) fn collect(
+        words: Vec<Words>,
+        images: Vec<f32>,
+        masks: Vec<u8>,
+        (h, w): (usize, usize),
+    ) -> Result<Self, DataError> {
+        let b = words.len();
+        let l = words.first().map_or(0, |first| first.ids.len());
+        let erases = words.first().is_some_and(|first| first.erased_ids.is_some());
+        let (mut ids, mut erased, mut attention) = (Vec::new(), Vec::new(), Vec::new());
+        for one in &words {
             ids.extend_from_slice(&one.ids);
             erased.extend_from_slice(one.erased_ids.as_deref().unwrap_or_default());
             attention.extend_from_slice(&one.attention);
         }
-        let samples: Vec<Arc<Sample>> = prepared.iter().map(|p| Arc::clone(&p.sample)).collect();
+        let indices = words.iter().map(|one| one.index).collect();
+        let samples: Vec<Arc<Sample>> = words.into_iter().map(|one| one.sample).collect();
         let has_target: Vec<u8> = samples.iter().map(|s| s.kind.has_target().into()).collect();
         let cpu = &Device::Cpu;
         Ok(Self {
@@ -74,7 +89,7 @@ impl Batch {
             masks: Tensor::from_vec(masks, (b, h, w), cpu)?,
             has_target: Tensor::from_vec(has_target, b, cpu)?,
             kinds: samples.iter().map(|s| s.kind).collect(),
-            indices: prepared.iter().map(|p| p.index).collect(),
+            indices,
             expressions: samples.iter().map(|s| s.expression.clone()).collect(),
             samples,
         })

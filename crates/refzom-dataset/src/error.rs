@@ -67,6 +67,9 @@ pub enum DataError {
         /// The panic message.
         message: String,
     },
+    /// The flag given to [`crate::Batches::interrupted_by`] was set.
+    #[error("stopped")]
+    Stopped,
     /// A tensor could not be made.
     #[error("cannot make a tensor of the batch")]
     Tensor(#[from] candle_core::Error),

@@ -4,6 +4,8 @@
 mod batch;
 pub mod dataset;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod image;
 mod loader;
 pub mod mask;
@@ -14,22 +16,23 @@ pub mod synthetic;
 pub mod text;
 
 pub use self::image::{
-    ImageTransform, Orientation, RgbImage, decode_rgb, load_rgb, resize_bilinear,
+    ImageTransform, Orientation, Resampling, RgbImage, decode_rgb, load_rgb, resize_bilinear,
+    resize_with,
 };
 pub use batch::Batch;
 pub use dataset::{
-    Dataset, DatasetConfig, DatasetSummary, RejectReason, Rejected, Sample, TargetKind,
-    count_reasons,
+    Annotations, Dataset, DatasetConfig, DatasetSummary, Format, Leaks, Located, PictureKey,
+    RejectReason, Rejected, Sample, TargetKind, count_reasons,
 };
 pub use error::DataError;
 pub use loader::{Batches, Loader, LoaderConfig};
 pub use mask::{BoundingBox, MAX_PIXELS, Mask, Rle, rasterize_polygon};
 pub use prepare::{Preparation, Prepared, Preparer};
 pub use refer::{
-    Annotation, Category, Counts, Ids, ImageEntry, Instances, RefRecord, Segmentation, Sentence,
-    SizedCounts, load_refs, save_refs,
+    Annotation, Category, Counts, Ids, ImageEntry, Instances, OwnMask, OwnRecord, RefRecord,
+    Segmentation, Sentence, SizedCounts, load_refs, save_refs,
 };
-pub use sampler::{Order, Sampler};
+pub use sampler::{Order, Sampler, Shard};
 pub use synthetic::{SyntheticConfig, SyntheticRefZom, SyntheticSummary};
 pub use text::{
     BERT_BASE_UNCASED_VOCAB, Cut, Encoded, EraseMode, ExpressionTokenizer, MAX_EXPRESSION_BYTES,

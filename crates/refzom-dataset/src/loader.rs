@@ -10,11 +10,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use crate::prepare::{Preparation, Preparer};
-use crate::{Batch, DataError, Dataset, Order, Sampler};
+use crate::{Batch, DataError, Dataset, Order, Sampler, Shard};
+
+/// How often someone who waits for a batch looks whether to go on waiting.
+const LOOK_UP: Duration = Duration::from_millis(20);
+
+/// How long the end of an epoch waits for its threads.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How a [`Loader`] runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,19 +38,37 @@ pub struct LoaderConfig {
     pub order: Order,
     /// Seed of the order.
     pub seed: u64,
+    /// The part of every batch that this process works on; `batch_size` is that of one process.
+    pub shard: Shard,
 }
 
 impl LoaderConfig {
     /// Shuffled with zero-target samples spread evenly, the last small batch left out.
     pub fn training(batch_size: usize, seed: u64) -> Self {
         let order = Order::Balanced;
-        Self { batch_size, workers: 2, prefetch: 4, drop_last: true, order, seed }
+        Self {
+            batch_size,
+            workers: 2,
+            prefetch: 4,
+            drop_last: true,
+            order,
+            seed,
+            shard: Shard::default(),
+        }
     }
 
     /// As in the file, every sample once.
     pub fn evaluation(batch_size: usize) -> Self {
         let order = Order::Sequential;
-        Self { batch_size, workers: 2, prefetch: 4, drop_last: false, order, seed: 0 }
+        Self {
+            batch_size,
+            workers: 2,
+            prefetch: 4,
+            drop_last: false,
+            order,
+            seed: 0,
+            shard: Shard::default(),
+        }
     }
 }
 
@@ -69,6 +94,10 @@ impl Loader {
             let message = "more than 256 workers or 4096 waiting batches help nobody".into();
             return Err(DataError::Config { field: "workers", message });
         }
+        if cfg.shard.rank >= cfg.shard.ranks || cfg.shard.ranks > 1 << 16 {
+            let message = format!("rank {} of {} does not exist", cfg.shard.rank, cfg.shard.ranks);
+            return Err(DataError::Config { field: "shard", message });
+        }
         let sampler = Sampler::new(dataset.kinds(), cfg.order, cfg.seed);
         let loader = Self { preparer: Arc::new(Preparer::new(dataset, how)?), sampler, cfg };
         if loader.batches() == 0 {
@@ -76,19 +105,16 @@ impl Loader {
             return Err(DataError::Empty(format!(
                 "{} samples do not fill one batch of {}{hint}",
                 dataset.len(),
-                cfg.batch_size
+                cfg.batch_size * cfg.shard.ranks
             )));
         }
         Ok(loader)
     }
 
-    /// Batches an epoch.
+    /// Batches an epoch, of this rank.
     pub fn batches(&self) -> usize {
-        let samples = self.preparer.samples().len();
-        match self.cfg.drop_last {
-            true => samples / self.cfg.batch_size,
-            false => samples.div_ceil(self.cfg.batch_size),
-        }
+        let LoaderConfig { shard, batch_size, drop_last, .. } = self.cfg;
+        shard.count(self.preparer.samples().len(), batch_size, drop_last)
     }
 
     /// How single samples are made.
@@ -114,12 +140,9 @@ impl Loader {
     /// # Errors
     /// The threads cannot be started.
     pub fn epoch_from(&self, epoch: u64, start_at_batch: usize) -> Result<Batches, DataError> {
-        let plan = Plan {
-            preparer: Arc::clone(&self.preparer),
-            order: self.sampler.epoch(epoch),
-            batch_size: self.cfg.batch_size,
-            epoch,
-        };
+        let LoaderConfig { shard, batch_size, drop_last, .. } = self.cfg;
+        let batches = shard.batches(&self.sampler.epoch(epoch), batch_size, drop_last);
+        let plan = Plan { preparer: Arc::clone(&self.preparer), batches, epoch };
         Batches::start(Arc::new(plan), start_at_batch, self.batches(), &self.cfg)
     }
 }
@@ -127,30 +150,32 @@ impl Loader {
 /// What every worker knows.
 struct Plan {
     preparer: Arc<Preparer>,
-    order: Vec<usize>,
-    batch_size: usize,
+    batches: Vec<Vec<usize>>,
     epoch: u64,
 }
 
 impl Plan {
     /// `None` if the work was stopped. A panic becomes an error that names the file.
-    fn make(&self, number: usize, stop: &AtomicBool) -> Option<Result<Batch, DataError>> {
+    fn make(&self, number: usize, stop: &dyn Fn() -> bool) -> Option<Result<Batch, DataError>> {
         let at_work = Cell::new(None);
         let work = || -> Option<Result<Batch, DataError>> {
-            let from = number * self.batch_size;
-            let to = (from + self.batch_size).min(self.order.len());
-            let mut prepared = Vec::with_capacity(to - from);
-            for &index in &self.order[from..to] {
-                if stop.load(Ordering::Relaxed) {
+            let batch = &self.batches[number];
+            let (h, w) = self.preparer.size();
+            let mut images = vec![0.0; batch.len() * 3 * h * w];
+            let mut masks = vec![0; batch.len() * h * w];
+            let mut words = Vec::with_capacity(batch.len());
+            let places = images.chunks_exact_mut(3 * h * w).zip(masks.chunks_exact_mut(h * w));
+            for (&index, (image, mask)) in batch.iter().zip(places) {
+                if stop() {
                     return None;
                 }
                 at_work.set(Some(index));
-                match self.preparer.prepare(index, self.epoch) {
-                    Ok(one) => prepared.push(one),
+                match self.preparer.prepare_into(index, self.epoch, image, mask) {
+                    Ok(one) => words.push(one),
                     Err(error) => return Some(Err(error)),
                 }
             }
-            Some(Batch::stack(prepared))
+            Some(Batch::collect(words, images, masks, (h, w)))
         };
         catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             let sample = at_work.get().and_then(|index| self.preparer.samples().get(index));
@@ -167,6 +192,8 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 
 /// The batches of one epoch, in order. After an error there are no more. Dropping it stops the threads.
 pub struct Batches {
+    /// Set by others: stop waiting.
+    interrupt: Option<Arc<AtomicBool>>,
     plan: Arc<Plan>,
     next: usize,
     end: usize,
@@ -175,6 +202,12 @@ pub struct Batches {
     tokens: Option<Sender<()>>,
     early: BTreeMap<usize, Result<Batch, DataError>>,
     threads: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Batches {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batches").field("next", &self.next).field("end", &self.end).finish()
+    }
 }
 
 impl Batches {
@@ -186,6 +219,7 @@ impl Batches {
     ) -> Result<Self, DataError> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut batches = Self {
+            interrupt: None,
             plan,
             next: from.min(end),
             end,
@@ -219,7 +253,8 @@ impl Batches {
                     if number >= end || stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let Some(made) = plan.make(number, &stop) else { return };
+                    let stopped = || stop.load(Ordering::Relaxed);
+                    let Some(made) = plan.make(number, &stopped) else { return };
                     let failed = made.is_err();
                     if done.send((number, made)).is_err() || failed {
                         return;
@@ -236,26 +271,40 @@ impl Batches {
         Ok(batches)
     }
 
+    /// From now on a set `flag` (by a signal handler, say) ends the waiting for a batch with [`DataError::Stopped`].
+    pub fn interrupted_by(mut self, flag: Arc<AtomicBool>) -> Self {
+        self.interrupt = Some(flag);
+        self
+    }
+
     /// Batches still to come.
     pub fn remaining(&self) -> usize {
         self.end - self.next
     }
 
+    fn interrupted(&self) -> bool {
+        self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
     fn receive(&mut self) -> Result<Batch, DataError> {
         let Some(ready) = &self.ready else {
-            let vanished = || DataError::Empty("the loader was stopped".into());
-            return self.plan.make(self.next, &self.stop).unwrap_or_else(|| Err(vanished()));
+            let made = self.plan.make(self.next, &|| self.interrupted());
+            return made.unwrap_or(Err(DataError::Stopped));
         };
         loop {
+            if self.interrupted() {
+                return Err(DataError::Stopped);
+            }
             if let Some(made) = self.early.remove(&self.next) {
                 if let Some(tokens) = &self.tokens {
                     let _ = tokens.try_send(());
                 }
                 return made;
             }
-            match ready.recv() {
+            match ready.recv_timeout(LOOK_UP) {
                 Ok((number, made)) => drop(self.early.insert(number, made)),
-                Err(_) => {
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
                     return Err(DataError::Worker {
                         name: format!("batch {}", self.next),
                         message: "all worker threads have ended".into(),
@@ -292,7 +341,12 @@ impl Drop for Batches {
         self.stop.store(true, Ordering::Relaxed);
         // Threads that wait for a token wake up when no sender is left.
         self.tokens = None;
-        for thread in self.threads.drain(..) {
+        // Threads look at `stop` between two samples. One that hangs in a dead network folder is left behind.
+        let patience = Instant::now() + PATIENCE;
+        while self.threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        for thread in self.threads.drain(..).filter(JoinHandle::is_finished) {
             // Panics were turned into errors already.
             let _ = thread.join();
         }

@@ -56,6 +56,15 @@ pub struct Prepared {
     pub attention: Vec<u8>,
 }
 
+/// A sample without picture and mask.
+pub(crate) struct Words {
+    pub(crate) sample: Arc<Sample>,
+    pub(crate) index: usize,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) erased_ids: Option<Vec<u32>>,
+    pub(crate) attention: Vec<u8>,
+}
+
 /// Makes [`Prepared`] samples of a data set; shared by the threads of a loader.
 #[derive(Debug)]
 pub struct Preparer {
@@ -96,30 +105,48 @@ impl Preparer {
     /// # Errors
     /// There is no such sample, or its image cannot be decoded or has another size than announced.
     pub fn prepare(&self, index: usize, epoch: u64) -> Result<Prepared, DataError> {
+        let (height, width) = self.size();
+        let (mut image, mut mask) = (vec![0.0; 3 * height * width], vec![0; height * width]);
+        let Words { sample, index, ids, erased_ids, attention } =
+            self.prepare_into(index, epoch, &mut image, &mut mask)?;
+        let size = (height, width);
+        Ok(Prepared { sample, index, size, image, mask, ids, erased_ids, attention })
+    }
+
+    /// Height, width of images and masks.
+    pub(crate) fn size(&self) -> (usize, usize) {
+        let (height, width) = self.how.transform.size;
+        (height as usize, width as usize)
+    }
+
+    /// As [`Self::prepare`], but picture and mask go where the caller wants them: `3 * H * W` floats, `H * W` bytes.
+    pub(crate) fn prepare_into(
+        &self,
+        index: usize,
+        epoch: u64,
+        image: &mut [f32],
+        mask: &mut [u8],
+    ) -> Result<Words, DataError> {
         let sample = self.samples.get(index).ok_or_else(|| {
             DataError::Empty(format!("there is no sample {index}, only {}", self.samples.len()))
         })?;
         let (height, width) = self.how.transform.size;
         let resized = self.resized(sample)?;
-        let mut image = vec![0.0; 3 * height as usize * width as usize];
-        self.how.transform.normalize_into(&resized, &mut image);
-        let mask = if sample.kind.has_target() {
-            sample.mask()?.resize_nearest(height, width)?.into_bits()
+        self.how.transform.normalize_into(&resized, image);
+        if sample.kind.has_target() {
+            mask.copy_from_slice(sample.mask()?.resize_nearest(height, width)?.bits());
         } else {
-            vec![0; height as usize * width as usize]
-        };
+            mask.fill(0);
+        }
         let encoded = self.how.tokenizer.encode(&sample.expression)?;
         let erased_ids = self.how.eraser.as_ref().map(|eraser| {
             let epoch = if self.how.erase_once { 0 } else { epoch };
             let mut rng = sample_rng(self.how.seed, epoch, index as u64);
             eraser.erase(&sample.expression, &encoded, &mut rng)
         });
-        Ok(Prepared {
+        Ok(Words {
             sample: Arc::clone(sample),
             index,
-            size: (height as usize, width as usize),
-            image,
-            mask,
             ids: encoded.ids,
             erased_ids,
             attention: encoded.attention,

@@ -18,8 +18,55 @@ pub enum Order {
     Shuffled,
     /// Drawn anew for every epoch, zero-target samples spread evenly among the others.
     Balanced,
+    /// Drawn anew for every epoch, zero, one and many each spread evenly: every batch holds the proportions of the whole.
+    BalancedKinds,
     /// As [`Order::Balanced`] but drawn once for the whole run, as the release does.
     Release,
+}
+
+/// The part of every batch that one of several processes works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shard {
+    /// This process, from 0.
+    pub rank: usize,
+    /// All processes.
+    pub ranks: usize,
+}
+
+impl Default for Shard {
+    /// One process that does everything.
+    fn default() -> Self {
+        Self { rank: 0, ranks: 1 }
+    }
+}
+
+impl Shard {
+    /// This rank's samples of an epoch in batches of `batch_size` a rank.
+    ///
+    /// The order is cut into batches of `batch_size * ranks`, and each of these among the ranks: at every step all ranks
+    /// together see what one process with the large batch would, so what balances an epoch balances every step.
+    /// With `drop_last` a last batch that is not whole is left out on all ranks, which then make equally many steps;
+    /// without it, it is shared out evenly, and every sample is seen by one rank, once.
+    pub fn batches(self, order: &[usize], batch_size: usize, drop_last: bool) -> Vec<Vec<usize>> {
+        let (ranks, rank) = (self.ranks.max(1), self.rank);
+        let whole = batch_size.max(1) * ranks;
+        let kept = order.chunks(whole).filter(|batch| !drop_last || batch.len() == whole);
+        let mine = kept.map(|batch| {
+            let (from, to) = (batch.len() * rank / ranks, batch.len() * (rank + 1) / ranks);
+            batch[from..to].to_vec()
+        });
+        mine.filter(|batch| !batch.is_empty()).collect()
+    }
+
+    /// The number of batches of this rank for `samples` samples.
+    pub fn count(self, samples: usize, batch_size: usize, drop_last: bool) -> usize {
+        let (ranks, batch_size) = (self.ranks.max(1), batch_size.max(1));
+        let whole = batch_size * ranks;
+        let rest = samples % whole;
+        let mine = rest * (self.rank + 1) / ranks - rest * self.rank / ranks;
+        samples / whole + usize::from(!drop_last && mine > 0)
+    }
 }
 
 /// Gives the order of every epoch.
@@ -44,6 +91,14 @@ impl Sampler {
         match self.order {
             Order::Sequential => all,
             Order::Shuffled => shuffled(all, &mut rng),
+            Order::BalancedKinds => {
+                let of = |kind| -> Vec<usize> {
+                    all.iter().copied().filter(|&i| self.kinds[i] == kind).collect()
+                };
+                let [zero, one, many] = [TargetKind::Zero, TargetKind::One, TargetKind::Many]
+                    .map(|kind| shuffled(of(kind), &mut rng));
+                spread(&spread(&one, &many), &zero)
+            }
             Order::Balanced | Order::Release => {
                 let (targeted, zero) =
                     all.into_iter().partition::<Vec<_>, _>(|&i| self.kinds[i].has_target());
@@ -99,11 +154,58 @@ mod tests {
     proptest! {
         #[test]
         fn every_sample_once(zero in 0usize..30, targeted in 0usize..30, seed in any::<u64>(), epoch in 0u64..5) {
-            for order in [Order::Sequential, Order::Shuffled, Order::Balanced, Order::Release] {
+            for order in [Order::Sequential, Order::Shuffled, Order::Balanced, Order::BalancedKinds, Order::Release] {
                 let mut seen = Sampler::new(kinds(zero, targeted), order, seed).epoch(epoch);
                 seen.sort_unstable();
                 prop_assert_eq!(seen, (0..zero + targeted).collect::<Vec<_>>());
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn shards_neither_overlap_nor_miss(
+            n in 0usize..200, batch_size in 1usize..9, ranks in 1usize..7, drop_last in any::<bool>(),
+        ) {
+            let order: Vec<usize> = (0..n).rev().collect();
+            let shards: Vec<Vec<Vec<usize>>> = (0..ranks)
+                .map(|rank| Shard { rank, ranks }.batches(&order, batch_size, drop_last))
+                .collect();
+            let mut seen: Vec<usize> = shards.iter().flatten().flatten().copied().collect();
+            seen.sort_unstable();
+            let whole = batch_size * ranks;
+            let kept = if drop_last { n / whole * whole } else { n };
+            let mut expected = order[..kept].to_vec();
+            expected.sort_unstable();
+            prop_assert_eq!(seen, expected);
+            for (rank, shard) in shards.iter().enumerate() {
+                let count = Shard { rank, ranks }.count(n, batch_size, drop_last);
+                prop_assert_eq!(shard.len(), count);
+                prop_assert!(shard.iter().all(|batch| batch.len() <= batch_size));
+                if drop_last {
+                    prop_assert_eq!(shard.len(), n / whole);
+                }
+            }
+            // All ranks together see the batch that one process would.
+            let alone = Shard::default().batches(&order, whole, drop_last);
+            for (step, batch) in alone.iter().enumerate() {
+                let together: Vec<usize> =
+                    shards.iter().filter_map(|s| s.get(step)).flatten().copied().collect();
+                prop_assert_eq!(&together, batch);
+            }
+        }
+    }
+
+    #[test]
+    fn every_batch_holds_the_proportions_of_the_kinds() {
+        use TargetKind::{Many, One, Zero};
+        let kinds: Vec<TargetKind> =
+            (0..400).map(|i| [One, Zero, One, Many, One, One, Zero, Many][i % 8]).collect();
+        let order = Sampler::new(kinds.clone(), Order::BalancedKinds, 3).epoch(1);
+        for batch in order.chunks_exact(8) {
+            let count = |kind| batch.iter().filter(|&&i| kinds[i] == kind).count();
+            assert_eq!(count(Zero), 2, "{order:?}");
+            assert!(count(Many).abs_diff(2) <= 1 && count(One).abs_diff(4) <= 1, "{order:?}");
         }
     }
 

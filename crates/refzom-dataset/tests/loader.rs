@@ -3,12 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use proptest::prelude::*;
 use refzom_dataset::{
-    Batch, Dataset, DatasetConfig, EraseMode, ExpressionTokenizer, ImageTransform, Loader,
-    LoaderConfig, NounTagger, Order, PhraseEraser, Preparation, Replacement, TaggedWord,
-    TargetKind,
+    Batch, DataError, Dataset, DatasetConfig, EraseMode, ExpressionTokenizer, ImageTransform,
+    Loader, LoaderConfig, NounTagger, Order, PhraseEraser, Preparation, Replacement, Sampler,
+    Shard, TaggedWord, TargetKind,
 };
 
 fn coco33() -> PathBuf {
@@ -32,7 +34,15 @@ fn preparation(h: u32, w: u32) -> Preparation {
 }
 
 fn config(workers: usize, drop_last: bool) -> LoaderConfig {
-    LoaderConfig { batch_size: 7, workers, prefetch: 3, drop_last, order: Order::Shuffled, seed: 5 }
+    LoaderConfig {
+        batch_size: 7,
+        workers,
+        prefetch: 3,
+        drop_last,
+        order: Order::Shuffled,
+        seed: 5,
+        shard: Shard::default(),
+    }
 }
 
 /// Everything of a batch that must repeat.
@@ -178,6 +188,76 @@ fn dropping_the_batches_stops_the_threads() {
     drop(batches);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(loader.epoch(1).unwrap());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(10))]
+    #[test]
+    fn the_order_is_the_samplers_whatever_the_threads(
+        workers in 0usize..5, prefetch in 1usize..6, batch_size in 1usize..9,
+        epoch in 0u64..4, skip in 0usize..4, drop_last in any::<bool>(),
+    ) {
+        let dataset = photos("all").truncated(30);
+        let order = Order::BalancedKinds;
+        let cfg = LoaderConfig { workers, prefetch, batch_size, order, ..config(1, drop_last) };
+        let loader = Loader::new(&dataset, preparation(4, 4), cfg).unwrap();
+        let sampler = Sampler::new(dataset.kinds(), order, cfg.seed);
+        let expected = Shard::default().batches(&sampler.epoch(epoch), batch_size, drop_last);
+        let batches: Vec<Vec<usize>> =
+            loader.epoch_from(epoch, skip).unwrap().map(|batch| batch.unwrap().indices).collect();
+        prop_assert_eq!(batches, expected.into_iter().skip(skip).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn ranks_together_see_what_one_process_sees() {
+    let dataset = photos("train");
+    let indices = |rank, ranks, batch_size| {
+        let cfg = LoaderConfig { shard: Shard { rank, ranks }, batch_size, ..config(2, true) };
+        let loader = Loader::new(&dataset, preparation(8, 8), cfg).unwrap();
+        let batches: Vec<Vec<usize>> =
+            loader.epoch(2).unwrap().map(|batch| batch.unwrap().indices).collect();
+        assert_eq!(batches.len(), loader.batches());
+        batches
+    };
+    let alone = indices(0, 1, 6);
+    let shards = [indices(0, 3, 2), indices(1, 3, 2), indices(2, 3, 2)];
+    for (step, batch) in alone.iter().enumerate() {
+        let together: Vec<usize> = shards.iter().flat_map(|s| s[step].clone()).collect();
+        assert_eq!(&together, batch, "step {step}");
+    }
+    let none = LoaderConfig { shard: Shard { rank: 3, ranks: 3 }, ..config(2, true) };
+    assert!(Loader::new(&dataset, preparation(8, 8), none).is_err());
+}
+
+#[test]
+fn an_interrupt_ends_the_waiting_at_once() {
+    let dataset = photos("all");
+    for workers in [0, 2] {
+        let cfg = LoaderConfig { batch_size: 60, ..config(workers, true) };
+        let loader = Loader::new(&dataset, preparation(1200, 1200), cfg).unwrap();
+        let flag = Arc::new(AtomicBool::new(false));
+        let mut batches = loader.epoch(0).unwrap().interrupted_by(Arc::clone(&flag));
+        let setter = std::thread::spawn({
+            let flag = Arc::clone(&flag);
+            move || {
+                std::thread::sleep(Duration::from_millis(50));
+                flag.store(true, Ordering::Relaxed);
+                Instant::now()
+            }
+        });
+        let error = loop {
+            match batches.next() {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break error,
+                None => return, // a machine that is through with everything in 50 ms
+            }
+        };
+        let set = setter.join().unwrap();
+        assert!(matches!(error, DataError::Stopped), "{error}");
+        drop(batches);
+        assert!(set.elapsed() < Duration::from_secs(2), "{workers}: {:?}", set.elapsed());
+    }
 }
 
 /// A tagger with a fault of its own.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use refzom_dataset::{Mask, Orientation, load_rgb, resize_bilinear};
+use refzom_dataset::{Mask, Orientation, Resampling, load_rgb, resize_bilinear, resize_with};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -64,4 +64,26 @@ fn pixels_equal_pillow() {
             }
         }
     }
+}
+
+#[test]
+fn four_neighbours_differ_only_where_pictures_shrink() {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/coco33/images");
+    let (mut sum, mut count) = (0u64, 0u64);
+    for name in ["000000006818.jpg", "000000041888.jpg", "000000051191.jpg"] {
+        let picture = load_rgb(dir.join(name), Orientation::Ignore).unwrap();
+        let (w, h) = picture.dimensions();
+        let both = |h, w| {
+            let quick = resize_with(&picture, h, w, Resampling::FourNeighbours);
+            (quick, resize_bilinear(&picture, h, w))
+        };
+        let (quick, exact) = both(h + 31, w + 97);
+        assert_eq!(quick, exact, "{name} enlarged");
+        let (quick, exact) = both(h * 3 / 4, w * 3 / 4);
+        let off = quick.as_raw().iter().zip(exact.as_raw()).map(|(a, b)| u64::from(a.abs_diff(*b)));
+        (sum, count) = (sum + off.sum::<u64>(), count + exact.as_raw().len() as u64);
+    }
+    let mean = sum as f64 / count as f64;
+    eprintln!("at three quarters the four neighbours are {mean:.2} levels of 255 off on average");
+    assert!(mean > 0.0 && mean < 4.0, "{mean}");
 }

@@ -64,6 +64,7 @@ pub(crate) fn checkpoint(dir: &Path) {
         format: 1,
         model,
         image_size: [64, 64],
+        resize: Default::default(),
         max_words: 20,
         vocab,
         step: 0,

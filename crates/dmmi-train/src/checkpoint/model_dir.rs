@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device};
 use dmmi_model::{Dmmi, DmmiConfig};
 use nn_ops::ParamStore;
+use refzom_dataset::Resampling;
 use serde::{Deserialize, Serialize};
 
 use super::commit::{commit, verify};
@@ -28,6 +29,9 @@ pub struct ModelFile {
     pub model: DmmiConfig,
     /// `[height, width]` of its input, pixels.
     pub image_size: [usize; 2],
+    /// How pictures come to that size; not in older files.
+    #[serde(default)]
+    pub resize: Resampling,
     /// Word pieces of an expression.
     pub max_words: usize,
     /// The WordPiece vocabulary, a piece a line.

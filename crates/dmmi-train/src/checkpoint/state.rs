@@ -66,6 +66,9 @@ pub struct EpochSums {
     pub total: f64,
     /// Wall time of the steps, seconds.
     pub seconds: f64,
+    /// Of these, waiting for data; not in older checkpoints.
+    #[serde(default)]
+    pub waiting: f64,
 }
 
 /// What identifies a split without keeping it.

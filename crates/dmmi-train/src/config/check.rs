@@ -1,6 +1,6 @@
 //! Sizes and ranges of a configuration, before anything is read.
 
-use super::TrainConfig;
+use super::{TrainConfig, ValConfig};
 
 impl TrainConfig {
     /// Checks sizes and ranges; the message names the key and the remedy.
@@ -42,6 +42,14 @@ impl TrainConfig {
             &self.data.prefetch,
             "use 1 to 1024 batches",
         )?;
+        if let Some(ValConfig::Carve(part)) = &self.data.val {
+            need(
+                part.carve > 0.0 && part.carve < 1.0,
+                "data.val.carve",
+                &part.carve,
+                "give the share of the training pictures, between 0 and 1, such as 0.05",
+            )?;
+        }
         need(o.lr.is_finite() && o.lr > 0.0, "optimizer.lr", &o.lr, "must be above 0")?;
         need(
             o.weight_decay.is_finite() && o.weight_decay >= 0.0,

@@ -3,14 +3,16 @@
 //! Every value a file leaves out is the release's. Unknown keys are refused; sizes are checked before anything is read.
 
 mod check;
+mod data;
 mod read;
 
 use std::path::PathBuf;
 
 use dmmi_model::{DmmiConfig, LossConfig};
-use refzom_dataset::{DatasetConfig, Order};
 use serde::{Deserialize, Serialize};
 use toml::Value;
+
+pub use data::{CarveConfig, DataConfig, EraseChoice, EraseToken, LeakChoice, ValConfig};
 
 /// Everything that decides a run's result. Saved beside it as `config.toml`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,63 +41,6 @@ pub struct TrainConfig {
     pub eval: EvalConfig,
     /// The network. `text.vocab_size = 0` takes the vocabulary's size.
     pub model: DmmiConfig,
-}
-
-/// Datasets and how samples become tensors.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DataConfig {
-    /// `[height, width]` of the network's input, pixels.
-    pub image_size: [usize; 2],
-    /// Word pieces of an expression, `[CLS]` and `[SEP]` included; longer ones are cut.
-    pub max_words: usize,
-    /// `bert-base-uncased` or `synthetic` (both built in), or the path of a WordPiece `vocab.txt`.
-    pub vocab: String,
-    /// How the phrase of the erased expression T' is hidden.
-    pub erase: EraseChoice,
-    /// What hidden word pieces become.
-    pub erase_with: EraseToken,
-    /// Order of the training samples.
-    pub order: Order,
-    /// Threads that decode pictures.
-    pub workers: usize,
-    /// Batches made ahead of the network.
-    pub prefetch: usize,
-    /// Memory for pictures that were decoded and resized, in megabytes; 0: decoded again every epoch.
-    pub cache_mb: usize,
-    /// Decode every picture once before the run, so that a damaged one is left out and counted instead of ending the run
-    /// at some later step. Costs a minute for some 20,000 pictures.
-    pub check_pictures: bool,
-    /// The split trained on.
-    pub train: DatasetConfig,
-    /// The split that chooses the best checkpoint; none: the last one is kept.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub val: Option<DatasetConfig>,
-    /// The split `quickstart` and `eval` report on; training never looks at it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub test: Option<DatasetConfig>,
-}
-
-/// How the phrase of the erased expression is hidden (spec section 1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EraseChoice {
-    /// All pieces of one noun group and only these, drawn anew for every sample and epoch.
-    Aligned,
-    /// The released code's word index used as piece index, drawn once a run.
-    Released,
-    /// Nothing is hidden and the reconstruction branch does not run.
-    Off,
-}
-
-/// What hidden word pieces become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EraseToken {
-    /// `[PAD]`, as released.
-    Pad,
-    /// `[MASK]`.
-    Mask,
 }
 
 /// AdamW and which parameters it holds.

@@ -17,6 +17,7 @@ seed = 0
 out = "runs/dmmi"
 [data]
 image_size = [480, 480]
+resize = "pillow10"
 max_words = 20
 vocab = "bert-base-uncased"
 erase = "aligned"
@@ -26,6 +27,7 @@ workers = 2
 prefetch = 4
 cache_mb = 512
 check_pictures = true
+leaks = "warn"
 [schedule]
 epochs = 40
 batch_size = 8

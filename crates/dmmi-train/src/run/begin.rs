@@ -15,7 +15,7 @@ use crate::observe::{Observer, Start};
 use crate::overrides::first_difference;
 
 /// Keys that may differ when a run is resumed: they do not change its result.
-const FREE_ON_RESUME: [&str; 18] = [
+const FREE_ON_RESUME: [&str; 22] = [
     "out",
     "init",
     "data.workers",
@@ -23,6 +23,10 @@ const FREE_ON_RESUME: [&str; 18] = [
     "data.cache_mb",
     "data.check_pictures",
     "data.test",
+    "data.leaks",
+    "data.held_out",
+    "data.train.cache",
+    "data.val.cache",
     "data.train.dir",
     "data.train.refs",
     "data.train.instances",

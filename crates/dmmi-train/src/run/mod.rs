@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Var};
 use nn_ops::AdamW;
+use refzom_dataset::DataError;
 
 use crate::checkpoint::{Best, EpochSums, RunDir, RunState, find_checkpoint};
 use crate::config::TrainConfig;
@@ -142,15 +143,26 @@ impl Run {
         let mut check_gradients = true;
         let mut ended = if state.finished { Some(self.end_of(&state)) } else { None };
         while ended.is_none() {
-            let mut batches = self.data.train.epoch(state.epoch, state.batch)?;
+            let mut batches = self
+                .data
+                .train
+                .epoch(state.epoch, state.batch)?
+                .interrupted_by(Arc::clone(&options.stop));
             while state.batch < steps_per_epoch {
                 ended = self.stop_due(&state, options);
                 if ended.is_some() {
                     break;
                 }
                 let clock = Instant::now();
-                let Some(batch) = batches.next() else { break };
-                let batch = batch?;
+                let batch = match batches.next() {
+                    None => break,
+                    Some(Err(DataError::Stopped)) => {
+                        ended = Some(Ended::Interrupted);
+                        break;
+                    }
+                    Some(batch) => batch?,
+                };
+                let data_seconds = clock.elapsed().as_secs_f64();
                 let settings = StepSettings {
                     seed: self.config.seed,
                     step: state.step,
@@ -175,6 +187,7 @@ impl Run {
                 let seconds = clock.elapsed().as_secs_f64();
                 let samples = batch.samples.len();
                 add(&mut state.sums, &stats, samples, seconds);
+                state.sums.waiting += data_seconds;
                 observer.step(&StepRecord {
                     step: state.step,
                     epoch: state.epoch + 1,
@@ -182,6 +195,7 @@ impl Run {
                     stats,
                     samples,
                     seconds,
+                    data_seconds,
                 })?;
                 let every = self.config.checkpoint.every_steps;
                 let due = every.is_some_and(|every| state.step.is_multiple_of(every));

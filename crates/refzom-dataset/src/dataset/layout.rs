@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::format::{Format, Located, locate};
 use crate::DataError;
 
-/// A folder with `refs*.p` (or `grefs*.json`), `instances.json` and an image folder; whatever lies elsewhere can be named.
-/// Relative names count from `dir`.
+/// A folder with annotation files of any [`Format`] and an image folder; whatever lies elsewhere can be named.
+/// Relative names count from `dir`, which may also be the annotation file itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetConfig {
@@ -16,21 +17,46 @@ pub struct DatasetConfig {
     /// `train`, `val`, `test` (all splits whose name holds "test", hence `testA` and `testB` too), `testA`, `testB`,
     /// or `all`.
     pub split: String,
+    /// The format; by default told by the names of the files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
     /// The refs file; by default the only one in `dir`, or `refs(final).p` if there are several.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refs: Option<PathBuf>,
     /// By default `instances.json`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instances: Option<PathBuf>,
-    /// By default `images`, `trainval2014` or `train2014`, whichever exists.
+    /// By default `images`, `trainval2014` or `train2014`, whichever exists; or REFER's `../images/mscoco/images/train2014`.
+    /// For one's own sets, `dir` itself or `images` in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<PathBuf>,
+    /// Keep what was parsed in `dir/.refzom-cache`, so that the next start is quick; a folder that cannot be written to
+    /// works without. Changed annotation files are noticed by their content.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub cache: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_yes(yes: &bool) -> bool {
+    *yes
 }
 
 impl DatasetConfig {
     /// The split `split` of the folder `dir`, with the usual names.
     pub fn new(dir: impl Into<PathBuf>, split: impl Into<String>) -> Self {
-        Self { dir: dir.into(), split: split.into(), refs: None, instances: None, images: None }
+        Self {
+            dir: dir.into(),
+            split: split.into(),
+            format: None,
+            refs: None,
+            instances: None,
+            images: None,
+            cache: true,
+        }
     }
 
     /// Names the refs file.
@@ -52,39 +78,47 @@ impl DatasetConfig {
         }
     }
 
-    /// The refs file.
+    /// The folder that relative names count from.
+    pub fn base(&self) -> &Path {
+        match self.dir.is_file() {
+            true => self.dir.parent().unwrap_or(Path::new("")),
+            false => &self.dir,
+        }
+    }
+
+    /// The annotation files and their format.
     ///
     /// # Errors
-    /// There is none, or several and none is `refs(final).p`.
+    /// There is none, the choice is not clear, or a named file has no known format.
+    pub fn located(&self) -> Result<Located, DataError> {
+        let named = match &self.refs {
+            Some(refs) => self.base().join(refs),
+            None if self.dir.is_file() => self.dir.clone(),
+            None => return locate(&self.dir, self.format),
+        };
+        let by_ending = || match named.extension().and_then(|e| e.to_str()) {
+            Some("p" | "pkl" | "pickle") => Some(Format::Refer),
+            Some("json") => Some(Format::Grefcoco),
+            _ => None,
+        };
+        let format = self.format.or_else(|| Format::of_file(&named)).or_else(by_ending);
+        let format = format.ok_or_else(|| {
+            DataError::format(&named, "has no ending that tells its format; name it with format")
+        })?;
+        Ok(Located { format, files: vec![named] })
+    }
+
+    /// The first annotation file.
+    ///
+    /// # Errors
+    /// As [`Self::located`].
     pub fn refs_path(&self) -> Result<PathBuf, DataError> {
-        if let Some(refs) = &self.refs {
-            return Ok(self.dir.join(refs));
-        }
-        let entries = std::fs::read_dir(&self.dir).map_err(|e| DataError::read(&self.dir, e))?;
-        let mut found: Vec<String> = entries
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| is_refs_name(name))
-            .collect();
-        found.sort();
-        match found.as_slice() {
-            [] => Err(DataError::format(
-                &self.dir,
-                "holds no refs*.p and no grefs*.json; name the file with refs",
-            )),
-            [only] => Ok(self.dir.join(only)),
-            many if many.iter().any(|name| name == "refs(final).p") => {
-                Ok(self.dir.join("refs(final).p"))
-            }
-            many => Err(DataError::format(
-                &self.dir,
-                format!("holds several refs files ({}); choose one with refs", many.join(", ")),
-            )),
-        }
+        Ok(self.located()?.files.swap_remove(0))
     }
 
     /// The instances file.
     pub fn instances_path(&self) -> PathBuf {
-        self.dir.join(self.instances.as_deref().unwrap_or(Path::new("instances.json")))
+        self.base().join(self.instances.as_deref().unwrap_or(Path::new("instances.json")))
     }
 
     /// The image folder.
@@ -93,29 +127,21 @@ impl DatasetConfig {
     /// It does not exist.
     pub fn images_path(&self) -> Result<PathBuf, DataError> {
         if let Some(images) = &self.images {
-            let path = self.dir.join(images);
+            let path = self.base().join(images);
             return match path.is_dir() {
                 true => Ok(path),
                 false => Err(DataError::format(path, "is no folder of images")),
             };
         }
-        ["images", "trainval2014", "train2014"]
-            .iter()
-            .map(|name| self.dir.join(name))
-            .find(|path| path.is_dir())
-            .ok_or_else(|| {
-                DataError::format(
-                    &self.dir,
-                    "holds no folder images, trainval2014 or train2014; name it with images",
-                )
-            })
+        let usual = ["images", "trainval2014", "train2014", "../images/mscoco/images/train2014"];
+        let found = usual.iter().map(|name| self.base().join(name)).find(|path| path.is_dir());
+        found.ok_or_else(|| {
+            DataError::format(
+                self.base(),
+                "holds no folder images, trainval2014 or train2014; name it with images",
+            )
+        })
     }
-}
-
-fn is_refs_name(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let starts = ["refs", "grefs", "ref-zom", "ref_zom"].iter().any(|s| lower.starts_with(s));
-    starts && [".p", ".pkl", ".pickle", ".json"].iter().any(|s| lower.ends_with(s))
 }
 
 #[cfg(test)]

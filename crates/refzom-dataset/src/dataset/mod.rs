@@ -1,13 +1,27 @@
 //! Referring expressions joined with their images and outlines: one [`Sample`] a sentence (spec section 10).
 
+mod annotations;
+mod cache;
+mod cache_codec;
+mod format;
+mod hash;
+mod images;
+mod join;
 mod layout;
+mod leak;
 mod load;
 mod rejected;
 mod sample;
 
+pub use annotations::Annotations;
+pub use format::{Format, Located};
 pub use layout::DatasetConfig;
+pub use leak::{Leaks, PictureKey};
 pub use rejected::{RejectReason, Rejected, count_reasons};
 pub use sample::{Sample, TargetKind};
+
+pub(crate) use format::split_of_name;
+pub(crate) use images::{ImageFinder, is_inside};
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// A record, or one sentence of it, that was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejected {
     /// The referred region.
     pub ref_id: i64,
@@ -13,14 +15,19 @@ pub struct Rejected {
     pub sentence_id: Option<i64>,
     /// The image it names.
     pub image_id: i64,
+    /// Its split; empty for a line of one's own set of which not even that could be read.
+    pub split: String,
     /// Why.
     pub reason: RejectReason,
 }
 
 /// Why a record was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RejectReason {
+    /// A line of one's own set that is no record.
+    BadLine(String),
     /// `instances.json` has no such image.
     MissingImageEntry,
     /// The image file does not exist.
@@ -45,6 +52,8 @@ pub enum RejectReason {
         /// What is wrong.
         message: String,
     },
+    /// A mask file of one's own set that cannot be used.
+    BadMaskFile(String),
     /// A target is announced but no pixel lies inside its outlines.
     EmptyMask,
     /// The record has no sentence.
@@ -59,6 +68,7 @@ impl RejectReason {
     /// The fault without its particulars, for counting.
     pub fn label(&self) -> &'static str {
         match self {
+            Self::BadLine(_) => "line that is no record",
             Self::MissingImageEntry => "image not in instances.json",
             Self::MissingImageFile(_) => "image file missing",
             Self::UnsafeFileName(_) => "image name leads out of the image folder",
@@ -66,6 +76,7 @@ impl RejectReason {
             Self::MissingAnnotation(_) => "annotation id without annotation",
             Self::AnnotationOfOtherImage { .. } => "annotation of another image",
             Self::BadOutline { .. } => "outline that cannot be drawn",
+            Self::BadMaskFile(_) => "mask file that cannot be used",
             Self::EmptyMask => "target without a pixel",
             Self::NoSentence => "no sentence",
             Self::EmptyExpression => "empty expression",
@@ -80,7 +91,9 @@ impl fmt::Display for RejectReason {
         match self {
             Self::MissingImageFile(path) => write!(f, ": {}", path.display()),
             Self::UnsafeFileName(name) => write!(f, ": {name:?}"),
-            Self::BadImageSize(message) => write!(f, ": {message}"),
+            Self::BadImageSize(message) | Self::BadLine(message) | Self::BadMaskFile(message) => {
+                write!(f, ": {message}")
+            }
             Self::MissingAnnotation(id) => write!(f, ": {id}"),
             Self::AnnotationOfOtherImage { annotation_id, image_id } => {
                 write!(f, ": {annotation_id} lies in image {image_id}")
@@ -96,6 +109,9 @@ impl fmt::Display for RejectReason {
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let RejectReason::BadLine(message) = &self.reason {
+            return write!(f, "line {}: {message}", self.ref_id);
+        }
         write!(f, "reference {}", self.ref_id)?;
         if let Some(id) = self.sentence_id {
             write!(f, " sentence {id}")?;

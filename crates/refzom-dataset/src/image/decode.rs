@@ -50,7 +50,7 @@ pub fn decode_rgb(
     orientation: Orientation,
 ) -> Result<RgbImage, DataError> {
     let decoded = if bytes.starts_with(b"\x89PNG\r\n\x1a\n") {
-        decode_png(bytes, orientation)
+        decode_png_rgb(bytes, orientation)
     } else if bytes.starts_with(b"\xff\xd8") {
         decode_jpeg(bytes, orientation)
     } else if bytes.is_empty() {
@@ -61,18 +61,31 @@ pub fn decode_rgb(
     decoded.map_err(|message: String| DataError::image(name, message))
 }
 
-fn decode_png(bytes: &[u8], orientation: Orientation) -> Result<RgbImage, String> {
-    check_png(bytes)?;
-    let damaged = |e: image::ImageError| format!("damaged png: {e}");
-    let mut decoder = PngDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    check_extent(height, width)?;
+fn decode_png_rgb(bytes: &[u8], orientation: Orientation) -> Result<RgbImage, String> {
+    let (mut decoder, damaged) = open_png(bytes)?;
     let turn = match orientation {
         Orientation::Apply => decoder.orientation().map_err(damaged)?,
         Orientation::Ignore => image::metadata::Orientation::NoTransforms,
     };
     let decoded = DynamicImage::from_decoder(decoder).map_err(damaged)?;
     Ok(turned(to_rgb(decoded), turn))
+}
+
+/// A PNG in its own kind of pixels; palettes are looked up.
+pub(super) fn decode_png(bytes: &[u8]) -> Result<DynamicImage, String> {
+    let (decoder, damaged) = open_png(bytes)?;
+    DynamicImage::from_decoder(decoder).map_err(damaged)
+}
+
+type Damaged = fn(image::ImageError) -> String;
+
+fn open_png(bytes: &[u8]) -> Result<(PngDecoder<Cursor<&[u8]>>, Damaged), String> {
+    check_png(bytes)?;
+    let damaged: Damaged = |e| format!("damaged png: {e}");
+    let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
+    let (width, height) = decoder.dimensions();
+    check_extent(height, width)?;
+    Ok((decoder, damaged))
 }
 
 fn to_rgb(decoded: DynamicImage) -> RgbImage {

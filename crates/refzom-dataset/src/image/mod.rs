@@ -2,10 +2,13 @@
 
 mod complete;
 mod decode;
+mod mask_file;
+mod passes;
 mod resize;
 mod transform;
 
 pub use decode::{Orientation, decode_rgb, load_rgb};
 pub use image::RgbImage;
-pub use resize::resize_bilinear;
+pub(crate) use mask_file::{dimensions, load_mask_png};
+pub use resize::{Resampling, resize_bilinear, resize_with};
 pub use transform::ImageTransform;

@@ -3,7 +3,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::resize_bilinear;
+use super::{Resampling, resize_with};
 use crate::DataError;
 
 /// Resize and normalisation.
@@ -16,12 +16,20 @@ pub struct ImageTransform {
     pub mean: [f32; 3],
     /// Divides what is left.
     pub std: [f32; 3],
+    /// Which resize.
+    #[serde(default)]
+    pub resampling: Resampling,
 }
 
 impl ImageTransform {
     /// ImageNet's statistics: mean (0.485, 0.456, 0.406), deviation (0.229, 0.224, 0.225).
     pub fn imagenet(height: u32, width: u32) -> Self {
-        Self { size: (height, width), mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] }
+        Self {
+            size: (height, width),
+            mean: [0.485, 0.456, 0.406],
+            std: [0.229, 0.224, 0.225],
+            resampling: Resampling::default(),
+        }
     }
 
     /// Checks the settings.
@@ -49,7 +57,7 @@ impl ImageTransform {
 
     /// The picture at the network's size, still as bytes.
     pub fn resize(&self, picture: &RgbImage) -> RgbImage {
-        resize_bilinear(picture, self.size.0, self.size.1)
+        resize_with(picture, self.size.0, self.size.1, self.resampling)
     }
 
     /// Normalises `(H, W, 3)` bytes into `out`, `(3, H, W)` floats, with torchvision's arithmetic.
@@ -62,12 +70,18 @@ impl ImageTransform {
         if plane == 0 {
             return;
         }
-        for (channel, out) in out.chunks_exact_mut(plane).enumerate() {
+        let table = |channel: usize| -> [f32; 256] {
             let (mean, std) = (self.mean[channel], self.std[channel]);
-            let table: [f32; 256] = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
-            for (value, pixel) in out.iter_mut().zip(resized.as_raw().chunks_exact(3)) {
-                *value = table[usize::from(pixel[channel])];
-            }
+            std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)
+        };
+        let [red, green, blue] = [0, 1, 2].map(table);
+        let (reds, rest) = out.split_at_mut(plane);
+        let (greens, blues) = rest.split_at_mut(plane);
+        let pixels = resized.as_raw().as_chunks::<3>().0.iter();
+        for (((r, g), b), &[r8, g8, b8]) in reds.iter_mut().zip(greens).zip(blues).zip(pixels) {
+            *r = red[usize::from(r8)];
+            *g = green[usize::from(g8)];
+            *b = blue[usize::from(b8)];
         }
     }
 

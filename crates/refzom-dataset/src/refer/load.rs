@@ -8,7 +8,7 @@ use crate::{DataError, Ids, RefRecord, Sentence};
 /// Largest annotation file that is read, in bytes; RefCOCOg's has about 60 million.
 const MAX_FILE: u64 = 1 << 28;
 
-/// Reads the records of a pickle (`.p`, `.pkl`, `.pickle`) or of json (any other ending).
+/// Reads the records of a pickle or of json: the content decides which, not the name.
 ///
 /// # Errors
 /// The file cannot be read, is cut short, is of another layout, or holds foreign objects
@@ -21,13 +21,17 @@ pub fn load_refs(path: impl AsRef<Path>) -> Result<Vec<RefRecord>, DataError> {
         return Err(DataError::format(path, message));
     }
     let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
-    let ending = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    let records = if matches!(ending, "p" | "pkl" | "pickle") {
-        records_from_pickle(&bytes)
+    records_from_bytes(&bytes).map_err(|message| DataError::format(path, message))
+}
+
+/// Records from a pickle or from json.
+pub(crate) fn records_from_bytes(bytes: &[u8]) -> Result<Vec<RefRecord>, String> {
+    // No pickle begins with a bracket or a brace.
+    if bytes.trim_ascii_start().starts_with(b"[") || bytes.starts_with(b"{") {
+        serde_json::from_slice(bytes).map_err(|e| format!("not a list of references: {e}"))
     } else {
-        serde_json::from_slice(&bytes).map_err(|e| format!("not a list of references: {e}"))
-    };
-    records.map_err(|message| DataError::format(path, message))
+        records_from_pickle(bytes)
+    }
 }
 
 /// Writes records as a pickle that Python 2 and 3 read (protocol 2).
@@ -45,15 +49,25 @@ pub fn save_refs(path: impl AsRef<Path>, records: &[RefRecord]) -> Result<(), Da
 fn records_from_pickle(bytes: &[u8]) -> Result<Vec<RefRecord>, String> {
     let pickle = Pickle::parse(bytes).map_err(|e| format!("not a readable pickle: {e}"))?;
     let Some(Item::List(list)) = pickle.item(pickle.root()) else {
+        let found = pickle.describe(pickle.root());
         return Err(format!(
-            "holds {} instead of a list of references",
-            pickle.describe(pickle.root())
+            "holds {found} instead of a list of references{}",
+            remedy(&pickle, pickle.root())
         ));
     };
     // Parts may be shared, so the records can be larger than the file, but not without end.
     let mut reader = Reader { pickle: &pickle, budget: 64 * bytes.len() as u64 + (1 << 20) };
     let record = |(i, &value)| reader.record(value).map_err(|e| format!("record {i}: {e}"));
     list.iter().enumerate().map(record).collect()
+}
+
+fn remedy(pickle: &Pickle, value: Value) -> &'static str {
+    match pickle.item(value) {
+        Some(Item::Foreign(_)) => {
+            "; re-save the file from python with plain lists, dicts, numbers and strings, for example int(x)"
+        }
+        _ => "",
+    }
 }
 
 struct Reader<'a> {
@@ -115,7 +129,7 @@ impl<'a> Reader<'a> {
                 self.spend(pairs.len())?;
                 Ok(pairs)
             }
-            _ => Err(format!("{} stands where a dict belongs", self.pickle.describe(value))),
+            _ => Err(self.wrong("it", value, "a dict")),
         }
     }
 
@@ -130,13 +144,7 @@ impl<'a> Reader<'a> {
 
     fn wrong(&self, key: &str, value: Value, expected: &str) -> String {
         let found = self.pickle.describe(value);
-        let remedy = match self.pickle.item(value) {
-            Some(Item::Foreign(_)) => {
-                "; re-save the file from python with plain values, for example int(x)"
-            }
-            _ => "",
-        };
-        format!("{key} is {found} where {expected} belongs{remedy}")
+        format!("{key} is {found} where {expected} belongs{}", remedy(self.pickle, value))
     }
 
     fn list(&mut self, key: &str, value: Value) -> Field<&'a [Value]> {
@@ -237,6 +245,20 @@ mod tests {
     fn other_layouts_are_errors() {
         for bytes in [&b"I1\n."[..], b"(lI1\na.", b"(l(da."] {
             assert!(records_from_pickle(bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn sets_are_lists_and_ordered_dicts_are_named_with_the_remedy() {
+        let set = b"c__builtin__\nset\n((lI7\naI8\natR";
+        let records = records_from_pickle(&record_with(set)).unwrap();
+        assert_eq!(records[0].ann_id, Ids::Many(vec![7, 8]));
+        for bytes in [
+            &b"(lccollections\nOrderedDict\n(tRS'ref_id'\nI1\nsa."[..],
+            b"cpandas.core.frame\nDataFrame\n(tR.",
+        ] {
+            let error = records_from_pickle(bytes).unwrap_err();
+            assert!(error.contains("python object of") && error.contains("re-save"), "{error}");
         }
     }
 

@@ -190,12 +190,16 @@ impl<'a> Machine<'a> {
                 }
                 b'R' | 0x81 | 0x92 => {
                     // Arguments (and keywords), then the class: the result is named by the class.
-                    for _ in 0..if opcode == 0x92 { 2 } else { 1 } {
-                        self.pop()?;
+                    let mut arguments = self.pop()?;
+                    if opcode == 0x92 {
+                        arguments = self.pop()?;
                     }
                     let class = self.pop()?;
                     let name = self.text_of(class);
-                    self.push_foreign(name)?;
+                    match self.set_of(&name, arguments) {
+                        Some(list) => self.stack.push(list),
+                        None => self.push_foreign(name)?,
+                    }
                 }
                 b'o' => {
                     let values = self.pop_mark()?;
@@ -326,6 +330,23 @@ impl<'a> Machine<'a> {
             _ => return Err("it sets a key of what is no dict".into()),
         }
         Ok(())
+    }
+
+    /// The list that a call of Python's `set` or `frozenset` is given: older protocols write sets as such calls.
+    fn set_of(&self, name: &str, arguments: Value) -> Option<Value> {
+        let known =
+            ["__builtin__.set", "__builtin__.frozenset", "builtins.set", "builtins.frozenset"];
+        let list = |value: Value| match value {
+            Value::At(place) => match &self.items[place as usize] {
+                Item::List(list) => Some(list),
+                _ => None,
+            },
+            _ => None,
+        };
+        match list(arguments)?.as_slice() {
+            [only] if known.contains(&name) && list(*only).is_some() => Some(*only),
+            _ => None,
+        }
     }
 
     fn text_of(&self, value: Value) -> String {

@@ -2,6 +2,7 @@
 
 mod erase;
 mod expression;
+mod nltk;
 mod tagger;
 mod words;
 

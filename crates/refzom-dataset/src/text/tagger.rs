@@ -2,7 +2,7 @@
 //!
 //! The algorithm and its features are those of the tagger behind NLTK and TextBlob (Honnibal 2013), which the
 //! release uses; the built-in weights are trained on the open MASC corpus, as NLTK's own have no clear licence.
-//! NLTK's file can be loaded with [`PerceptronTagger::from_json`] for exact parity.
+//! NLTK's own can be loaded with [`PerceptronTagger::from_file`] for exact parity.
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -38,13 +38,14 @@ pub trait NounTagger: Send + Sync {
 /// Averaged perceptron over words, affixes and the two tags before.
 #[derive(Clone, Debug)]
 pub struct PerceptronTagger {
-    weights: HashMap<String, Vec<(u16, f32)>>,
+    weights: HashMap<String, Vec<(u16, f64)>>,
     frequent: HashMap<String, u16>,
     classes: Vec<String>,
 }
 
 /// `[weights, tagdict, classes]`
-type Stored = (HashMap<String, HashMap<String, f32>>, HashMap<String, String>, Vec<String>);
+pub(super) type Stored =
+    (HashMap<String, HashMap<String, f64>>, HashMap<String, String>, Vec<String>);
 
 impl PerceptronTagger {
     /// The built-in weights (MASC, pruned; 0.5 MB).
@@ -65,12 +66,15 @@ impl PerceptronTagger {
     /// # Errors
     /// The bytes are not of that form.
     pub fn from_json(json: &[u8]) -> Result<Self, DataError> {
-        let (weights, frequent, mut classes): Stored =
-            serde_json::from_slice(json).map_err(|e| {
-                DataError::Text(format!(
-                    "tagger weights are not json of [weights, tagdict, classes]: {e}"
-                ))
-            })?;
+        Self::from_stored(serde_json::from_slice(json).map_err(|e| {
+            DataError::Text(format!(
+                "tagger weights are not json of [weights, tagdict, classes]: {e}"
+            ))
+        })?)
+    }
+
+    pub(super) fn from_stored(stored: Stored) -> Result<Self, DataError> {
+        let (weights, frequent, mut classes) = stored;
         classes.sort();
         classes.dedup();
         let index = |tag: &str| {
@@ -128,7 +132,7 @@ impl PerceptronTagger {
         let mut scores = vec![0f64; self.classes.len()];
         let mut add = |feature: &str| {
             for (class, weight) in self.weights.get(feature).into_iter().flatten() {
-                scores[*class as usize] += f64::from(*weight);
+                scores[*class as usize] += weight;
             }
         };
         add("bias");

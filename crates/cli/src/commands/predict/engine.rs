@@ -45,7 +45,10 @@ impl Engine {
         let tokenizer = ExpressionTokenizer::from_vocab_str(&file.vocab, file.max_words)
             .with_context(|| format!("vocabulary of {}", loaded.path.display()))?;
         let [height, width] = file.image_size;
-        let transform = ImageTransform::imagenet(side(height)?, side(width)?);
+        let transform = ImageTransform {
+            resampling: file.resize,
+            ..ImageTransform::imagenet(side(height)?, side(width)?)
+        };
         transform
             .validate()
             .with_context(|| format!("picture size of {}", loaded.path.display()))?;

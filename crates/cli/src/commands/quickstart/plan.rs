@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dmmi_train::{TrainConfig, recipes};
+
+use dmmi_train::{TrainConfig, ValConfig, recipes};
 use refzom_dataset::SyntheticConfig;
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +64,8 @@ impl Plan {
         train.out = out.to_path_buf();
         train.seed = settings.seed;
         train.data.train.dir.clone_from(&data);
-        for split in [&mut train.data.val, &mut train.data.test].into_iter().flatten() {
+        let val = train.data.val.as_mut().and_then(ValConfig::split_mut);
+        for split in [val, train.data.test.as_mut()].into_iter().flatten() {
             split.dir.clone_from(&data);
         }
         if settings.mini {
