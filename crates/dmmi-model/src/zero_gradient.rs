@@ -5,7 +5,7 @@
 
 use mba_fusion::GateInit;
 
-use crate::config::{BackboneConfig, DmmiConfig};
+use crate::config::{BackboneConfig, DecoderWords, DmmiConfig};
 
 /// Why the parameter `name` of a model of this configuration has a zero gradient in its first step; none: it must not.
 ///
@@ -16,6 +16,11 @@ pub fn zero_gradient(cfg: &DmmiConfig, name: &str) -> Option<&'static str> {
     }
     if name.ends_with(".attention.self.key.bias") {
         return Some("adds the same to all scores of a query, which the softmax removes");
+    }
+    if Some(name) == last_words_bias(cfg).as_deref() {
+        return Some(
+            "adds the same to all words, which only the cells' attention reads: it moves every score of a query alike and every gathered value alike",
+        );
     }
     let Some(rest) = name.strip_prefix("model.backbone.") else { return None };
     if rest.contains("res_gate.") {
@@ -40,6 +45,15 @@ pub fn zero_gradient(cfg: &DmmiConfig, name: &str) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// The last bias of the text encoder, where nothing but the attention of cells reads the words (LAVT).
+fn last_words_bias(cfg: &DmmiConfig) -> Option<String> {
+    let read = cfg.decoder.words == DecoderWords::Attended
+        || cfg.contrast.is_on()
+        || cfg.reconstruction.is_on();
+    let last = cfg.text.num_layers.checked_sub(1).filter(|_| !read)?;
+    Some(format!("bert_model.encoder.layer.{last}.output.LayerNorm.bias"))
 }
 
 const NORMED: &str = "removed by the instance norm that follows";
