@@ -201,7 +201,7 @@ mod tests {
         assert_eq!(read.decoder.words, DecoderWords::Attended);
         let unknown = old.replace("\"gate\"", "\"gates\"");
         assert!(serde_json::from_str::<DmmiConfig>(&unknown).is_err());
-        let unknown = old.replace("}\"", "").replace("\"gate\":\"default\"", "\"fusion\":{\"lamda\":\"fixed\"}");
+        let unknown = old.replace("\"gate\":\"default\"", "\"fusion\":{\"lamda\":\"fixed\"}");
         let message = serde_json::from_str::<DmmiConfig>(&unknown).expect_err("typo").to_string();
         assert!(message.contains("lamda") && message.contains("lambda"), "{message}");
     }

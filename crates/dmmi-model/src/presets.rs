@@ -175,12 +175,14 @@ mod tests {
     #[test]
     fn every_preset_is_possible() {
         let sizes = ["swin-tiny", "swin-small", "swin-base", "swin-large", "resnet50", "resnet101"];
-        let built = sizes.iter().flat_map(|s| ["release", "paper", "lavt"].map(|v| format!("{s}-{v}")));
+        let built =
+            sizes.iter().flat_map(|s| ["release", "paper", "lavt"].map(|v| format!("{s}-{v}")));
         for name in built.chain(DmmiConfig::PRESETS.map(String::from)) {
             let cfg = DmmiConfig::preset(&name, 40).expect(&name);
             assert_eq!(cfg.validate(), Ok(()), "{name}");
         }
-        for name in ["swin-base", "swin-huge-release", "resnet50-w7-release", "swin-base-w9-paper"] {
+        for name in ["swin-base", "swin-huge-release", "resnet50-w7-release", "swin-base-w9-paper"]
+        {
             assert_eq!(DmmiConfig::preset(name, 40), None, "{name}");
         }
     }
@@ -194,10 +196,7 @@ mod tests {
         assert_eq!(swin("swin-base"), SwinConfig::base_w12());
         assert_eq!(swin("swin-base-w7").window_size, 7);
         assert_eq!(swin("swin-tiny-w12"), SwinConfig { window_size: 12, ..SwinConfig::tiny_w7() });
-        assert_eq!(
-            DmmiConfig::preset("swin-base-paper", 0),
-            Some(DmmiConfig::swin_base_paper())
-        );
+        assert_eq!(DmmiConfig::preset("swin-base-paper", 0), Some(DmmiConfig::swin_base_paper()));
         assert_eq!(DmmiConfig::swin_base_paper().variant(), Variant::Paper);
         assert_eq!(DmmiConfig::swin_base_release().gate, GateInit::Zero);
     }

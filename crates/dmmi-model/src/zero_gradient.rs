@@ -63,7 +63,9 @@ fn gate(cfg: &DmmiConfig, rest: &str) -> Option<&'static str> {
         return Some("nothing reads the last gated sum: Swin's decoder sees the residual");
     }
     match cfg.gate {
-        GateInit::Zero => Some("both layers of the gate are zero and block each other for ever, as released"),
+        GateInit::Zero => {
+            Some("both layers of the gate are zero and block each other for ever, as released")
+        }
         GateInit::OpensFromZero if rest.contains("res_gate.0.") => {
             Some("behind the output layer, which is zero in the first step only")
         }

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use backbones::{ResNetConfig, SwinConfig};
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use dmmi_model::cost::{Pass, total};
-use dmmi_model::{
-    BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Targets,
-};
+use dmmi_model::{BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Targets};
 use nn_ops::{Mode, Noise, ParamStore};
 
 /// Numbers in all tensors that the graph of a training pass over one sample holds, parameters left out.

@@ -134,7 +134,9 @@ impl FusionConfig {
 
     fn check(&self, key: &str, windows: &[usize], released: &[usize]) -> Result<(), String> {
         let (Some(first), Some(last)) = (windows.first(), windows.last()) else {
-            return Err(format!("{key} is empty, but directions need it; give at least one window"));
+            return Err(format!(
+                "{key} is empty, but directions need it; give at least one window"
+            ));
         };
         if !windows.is_sorted_by(|a, b| a < b) || *first == 0 || *last > LONGEST {
             return Err(format!("{key} {windows:?} must rise, between 1 and {LONGEST}"));

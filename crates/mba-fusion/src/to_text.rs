@@ -37,8 +37,11 @@ impl VisionToText {
         let (maps, value) = match fusion.variant {
             Variant::Release => {
                 let window = |size: &usize| {
-                    let found = beside(*size, &TEXT_WINDOWS, &TEXT_NARROWING)
-                        .zip(beside(*size, &TEXT_WINDOWS, &KEYS));
+                    let found = beside(*size, &TEXT_WINDOWS, &TEXT_NARROWING).zip(beside(
+                        *size,
+                        &TEXT_WINDOWS,
+                        &KEYS,
+                    ));
                     let Some((narrowing, key)) = found else {
                         bail!("mba: the release has no text window of {size} words");
                     };

@@ -37,8 +37,11 @@ impl TextToVision {
         let (maps, value) = match fusion.variant {
             Variant::Release => {
                 let window = |size: &usize| {
-                    let found = beside(*size, &VISION_WINDOWS, &VISION_NARROWING)
-                        .zip(beside(*size, &VISION_WINDOWS, &KEYS));
+                    let found = beside(*size, &VISION_WINDOWS, &VISION_NARROWING).zip(beside(
+                        *size,
+                        &VISION_WINDOWS,
+                        &KEYS,
+                    ));
                     let Some((narrowing, key)) = found else {
                         bail!("mba: the release has no vision window of side {size}");
                     };

@@ -67,10 +67,9 @@ mod tests {
     #[test]
     fn an_outline_names_what_a_store_holds() -> Result<()> {
         let (outline, store) = (Outline::new(), ParamStore::new(0));
-        for vb in [
-            outline.builder(DType::F32, &Device::Cpu),
-            store.builder(DType::F32, &Device::Cpu),
-        ] {
+        for vb in
+            [outline.builder(DType::F32, &Device::Cpu), store.builder(DType::F32, &Device::Cpu)]
+        {
             crate::batch_norm2d(3, vb.pp("norm"))?;
             crate::linear_layer(3, 5, vb.pp("out"))?;
         }

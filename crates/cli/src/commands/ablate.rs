@@ -120,7 +120,11 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
     let plan = Plan::new(&args)?;
     plan.claim()?;
     if !plan.data.exists() {
-        eprintln!("making {} synthetic pictures in {}", plan.synthetic.scenes(), plan.data.display());
+        eprintln!(
+            "making {} synthetic pictures in {}",
+            plan.synthetic.scenes(),
+            plan.data.display()
+        );
         synth::make(plan.synthetic.clone(), &plan.data)?;
     }
     let stop = train::stop_on_ctrl_c()?;
@@ -194,8 +198,9 @@ fn one(entry: &Entry, device: &Device, stop: &Arc<AtomicBool>, quiet: bool) -> R
         return interrupted(format!("step {}", trained.step));
     }
     let loaded = load_model(&trained.checkpoint, device)?;
-    let data = entry.config.data.test.clone().unwrap_or_else(|| {
-        DatasetConfig { split: "test".to_owned(), ..entry.config.data.train.clone() }
+    let data = entry.config.data.test.clone().unwrap_or_else(|| DatasetConfig {
+        split: "test".to_owned(),
+        ..entry.config.data.train.clone()
     });
     let split = Split::for_model(&data, &loaded.file, entry.config.eval.batch_size)?;
     let progress = bar(split.len() as u64);

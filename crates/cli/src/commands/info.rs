@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Var};
 use clap::{ArgGroup, Args};
 use dmmi_model::DmmiConfig;
-use dmmi_train::{
-    Inventory, TrainConfig, load_model, load_vocabulary, param_groups, recipes,
-};
+use dmmi_train::{Inventory, TrainConfig, load_model, load_vocabulary, param_groups, recipes};
 
 use crate::exit::bad_input;
 use crate::progress::{count, percent};
@@ -85,7 +83,9 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<()> {
     };
     if let Some((width, height)) = args.size {
         if width == 0 || height == 0 || width > 4096 || height > 4096 {
-            return Err(bad_input!("--size {width}x{height}: 1 to 4096 pixels a side are possible"));
+            return Err(bad_input!(
+                "--size {width}x{height}: 1 to 4096 pixels a side are possible"
+            ));
         }
         what.image = [height as usize, width as usize];
     }

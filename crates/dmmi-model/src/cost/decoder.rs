@@ -30,9 +30,14 @@ fn layer(cfg: &DmmiConfig, n: usize, s: usize) -> Cost {
             + Cost::product(n, d, d) + dropped(n * d)
             + Cost::results(2 * n * d) // sum, norm
     };
-    attention(n) + attention(s)
-        + Cost::product(n, d, f) + Cost::results(n * f) + dropped(n * f)
-        + Cost::product(n, f, d) + dropped(n * d) + Cost::results(2 * n * d)
+    attention(n)
+        + attention(s)
+        + Cost::product(n, d, f)
+        + Cost::results(n * f)
+        + dropped(n * f)
+        + Cost::product(n, f, d)
+        + dropped(n * d)
+        + Cost::results(2 * n * d)
 }
 
 pub(super) fn text_to_image(
@@ -57,8 +62,10 @@ pub(super) fn text_to_image(
         DecoderWords::Ignored => Cost::default(),
     };
     let same = |a: usize, b: usize| extents[a] == extents[b];
-    fuse(channels[3], 2, same(3, 2)) + attend(2)
-        + fuse(d, 1, same(2, 1)) + attend(1)
+    fuse(channels[3], 2, same(3, 2))
+        + attend(2)
+        + fuse(d, 1, same(2, 1))
+        + attend(1)
         + fuse(d, 0, same(1, 0))
         + Cost::product(cells(extents[0]), d, 2)
 }
@@ -71,8 +78,10 @@ pub(super) fn image_to_text(cfg: &DmmiConfig, extent: Extent, words: usize) -> C
 pub(super) fn contrast(cfg: &DmmiConfig, words: usize) -> Cost {
     let d = cfg.text.hidden_size;
     // Three pooled maps; two joined with what came before and projected; the words projected and averaged.
-    Cost::results(3 * d) + (Cost::results(2 * d) + Cost::product(1, 2 * d, d)) * 2
-        + Cost::product(words, d, d) + Cost::results(d)
+    Cost::results(3 * d)
+        + (Cost::results(2 * d) + Cost::product(1, 2 * d, d)) * 2
+        + Cost::product(words, d, d)
+        + Cost::results(d)
 }
 
 /// Logits at full size and what the three losses make of them; products within the batch are left out.
@@ -80,11 +89,8 @@ pub(super) fn losses(cfg: &DmmiConfig, (h, w): Extent, words: usize) -> Cost {
     let d = cfg.text.hidden_size;
     // Logits, their shift by the maximum, exponentials, log-softmax (two classes each), the weighted sum.
     let segmentation = Cost::results(2 * h * w * 5);
-    let similarity = if cfg.reconstruction.is_on() {
-        Cost::results(3 * words * d)
-    } else {
-        Cost::default()
-    };
+    let similarity =
+        if cfg.reconstruction.is_on() { Cost::results(3 * words * d) } else { Cost::default() };
     let contrastive = if cfg.contrast.is_on() { Cost::results(6 * d) } else { Cost::default() };
     segmentation + similarity + contrastive
 }

@@ -84,7 +84,13 @@ fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
     stages
 }
 
-fn block(cfg: &SwinConfig, stage: usize, (h, w): (usize, usize), shifted: bool, drops: bool) -> Cost {
+fn block(
+    cfg: &SwinConfig,
+    stage: usize,
+    (h, w): (usize, usize),
+    shifted: bool,
+    drops: bool,
+) -> Cost {
     let (c, m, window) = (cfg.embed_dim << stage, cfg.num_heads[stage], cfg.window_size);
     let n = h * w;
     let padded = h.next_multiple_of(window) * w.next_multiple_of(window);
@@ -180,7 +186,9 @@ mod tests {
             let found = giga(&swin(&cfg, (side, side)));
             assert!((found / published - 1.0).abs() < 0.02, "{cfg:?}: {found} for {published}");
         }
-        for (cfg, published) in [(ResNetConfig::resnet50(), 4.09), (ResNetConfig::resnet101(), 7.80)] {
+        for (cfg, published) in
+            [(ResNetConfig::resnet50(), 4.09), (ResNetConfig::resnet101(), 7.80)]
+        {
             let found = giga(&resnet(&cfg, (224, 224)));
             assert!((found / published - 1.0).abs() < 0.02, "{cfg:?}: {found} for {published}");
         }

@@ -25,17 +25,24 @@ fn to_vision(cfg: &DmmiConfig, c: usize, n: usize, l: usize) -> Cost {
             let window = |k: &usize| {
                 let inner = c / k.div_ceil(2).next_power_of_two(); // 1, 2, 4 for sides 1, 3, 5
                 // Query, norm, the same as a map, windows projected, tokens again, norm; key and its mask; scores, softmax.
-                Cost::product(n, c, inner) + Cost::results(2 * n * inner)
-                    + Cost::product(n, inner * k * k, c) + Cost::results(2 * n * c)
-                    + Cost::product(l, d, c) + Cost::results(l * c)
-                    + Cost::product(n, c, l) + Cost::results(n * l)
+                Cost::product(n, c, inner)
+                    + Cost::results(2 * n * inner)
+                    + Cost::product(n, inner * k * k, c)
+                    + Cost::results(2 * n * c)
+                    + Cost::product(l, d, c)
+                    + Cost::results(l * c)
+                    + Cost::product(n, c, l)
+                    + Cost::results(n * l)
             };
             windows.iter().map(window).fold(Cost::default(), |a, b| a + b)
         }
         Variant::Paper => {
             let sums: usize = windows.iter().filter(|k| **k > 1).count();
-            Cost::product(n, c, c) + Cost::product(l, d, c) + Cost::product(n, c, l)
-                + Cost::results(2 * n * l) * sums + Cost::results(n * l) * windows.len()
+            Cost::product(n, c, c)
+                + Cost::product(l, d, c)
+                + Cost::product(n, c, l)
+                + Cost::results(2 * n * l) * sums
+                + Cost::results(n * l) * windows.len()
         }
     };
     maps + Cost::results(n * l) * weighing(cfg, windows.len())
@@ -54,18 +61,25 @@ fn to_text(cfg: &DmmiConfig, c: usize, n: usize, l: usize) -> Cost {
             let window = |k: &usize| {
                 let inner = c / k;
                 let unfolded = if *k > 1 { 3 * l * inner * k } else { 0 };
-                Cost::product(l, d, inner) + Cost::results(unfolded)
-                    + Cost::product(l, inner * k, d) + Cost::results(l * d)
-                    + Cost::product(n, c, d) + Cost::results(n * d)
-                    + Cost::product(l, d, n) + Cost::results(n * l)
+                Cost::product(l, d, inner)
+                    + Cost::results(unfolded)
+                    + Cost::product(l, inner * k, d)
+                    + Cost::results(l * d)
+                    + Cost::product(n, c, d)
+                    + Cost::results(n * d)
+                    + Cost::product(l, d, n)
+                    + Cost::results(n * l)
             };
             windows.iter().map(window).fold(Cost::default(), |a, b| a + b)
         }
         Variant::Paper => {
             let sums: usize = windows.iter().filter(|k| **k > 1).count();
-            Cost::product(l, d, c) + Cost::results(l * c) + Cost::product(n, c, c)
+            Cost::product(l, d, c)
+                + Cost::results(l * c)
+                + Cost::product(n, c, c)
                 + Cost::product(l, c, n)
-                + Cost::results(n * l) * sums + Cost::results(n * l) * windows.len()
+                + Cost::results(n * l) * sums
+                + Cost::results(n * l) * windows.len()
         }
     };
     let values = match cfg.fusion.variant {
@@ -132,8 +146,12 @@ mod tests {
         cfg.fusion.vision_windows = vec![1];
         cfg.fusion.text_windows = vec![1];
         assert_eq!(stage(&cfg, 2, 4, 5).macs, three);
-        let expected = (4 * 2 * 2 + 5 * 3 * 2 + 4 * 2 * 5) + (5 * 3 * 2 + 4 * 5 * 2) + 5 * 4 * 2 * 2
-            + (5 * 3 * 2 + 4 * 2 * 2 + 5 * 2 * 4) + (4 * 2 * 3 + 5 * 4 * 3) + 2 * 5 * 3 * 3;
+        let expected = (4 * 2 * 2 + 5 * 3 * 2 + 4 * 2 * 5)
+            + (5 * 3 * 2 + 4 * 5 * 2)
+            + 5 * 4 * 2 * 2
+            + (5 * 3 * 2 + 4 * 2 * 2 + 5 * 2 * 4)
+            + (4 * 2 * 3 + 5 * 4 * 3)
+            + 2 * 5 * 3 * 3;
         assert_eq!(three, expected);
     }
 
@@ -142,9 +160,11 @@ mod tests {
     fn wider_windows_by_hand() {
         let mut cfg = DmmiConfig::quickstart(40);
         cfg.text.hidden_size = 3;
-        cfg.fusion = FusionConfig { directions: Directions::TextToVision, ..FusionConfig::release() };
+        cfg.fusion =
+            FusionConfig { directions: Directions::TextToVision, ..FusionConfig::release() };
         let (n, c, l, d) = (4u64, 8u64, 5u64, 3u64);
-        let window = |k: u64, inner: u64| n * c * inner + n * inner * k * k * c + l * d * c + n * c * l;
+        let window =
+            |k: u64, inner: u64| n * c * inner + n * inner * k * k * c + l * d * c + n * c * l;
         let rest = l * d * c + n * l * c + 5 * n * c * c;
         let expected = window(1, 8) + window(3, 4) + window(5, 2) + rest;
         assert_eq!(stage(&cfg, 8, 4, 5).macs, expected);

@@ -80,7 +80,8 @@ impl DmmiConfig {
     pub fn cost(&self, image: (usize, usize), words: usize, pass: Pass) -> Vec<(Part, Cost)> {
         let train = pass == Pass::Train;
         let reconstructs = train && self.reconstruction.is_on();
-        let mut parts = vec![(Part::Text, encoder::text(&self.text, words) * (1 + usize::from(reconstructs)))];
+        let mut parts =
+            vec![(Part::Text, encoder::text(&self.text, words) * (1 + usize::from(reconstructs)))];
         let stages = encoder::stages(&self.backbone, image);
         for (i, stage) in stages.iter().enumerate() {
             parts.push((Part::Backbone(i), stage.cost));

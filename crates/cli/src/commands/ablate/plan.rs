@@ -99,15 +99,15 @@ impl Plan {
                     "{out} holds runs with {}; give the same settings to go on, or choose another --out",
                     flags(&before)
                 )),
-                Err(_) => {
-                    Err(bad_input!("{} is damaged; choose another --out", marker.display()))
-                }
+                Err(_) => Err(bad_input!("{} is damaged; choose another --out", marker.display())),
             };
         }
         let mut entries =
             fs::read_dir(&self.out).with_context(|| format!("cannot read {out}")).or_bad_input()?;
         if entries.next().is_some() {
-            return Err(bad_input!("{out} is not empty and holds no ablations; choose another --out"));
+            return Err(bad_input!(
+                "{out} is not empty and holds no ablations; choose another --out"
+            ));
         }
         super::put(&marker, serde_json::to_string_pretty(&self.settings)?.as_bytes())
     }
@@ -124,7 +124,9 @@ impl Entry {
         } else {
             let text = recipes::ablation(given).ok_or_else(|| {
                 let known = recipes::ABLATIONS.join(", ");
-                bad_input!("{given} is no ablation; use the path of a .toml file or some of {known}")
+                bad_input!(
+                    "{given} is no ablation; use the path of a .toml file or some of {known}"
+                )
             })?;
             (given.to_owned(), text.to_owned(), format!("ablation {given}"))
         };

@@ -27,8 +27,18 @@ pub(super) fn table(
         inventory.parts().into_iter().map(|(part, n, numbers)| (part, (n, numbers))).collect();
     let mut text = format!(
         "{:<24}{:>8}{:>12}{:>12}{:>12}{:>13}\n{:<24}{:>8}{:>12}{:>12}{:>12}{:>13}\n",
-        "part", "tensors", "parameters", "FLOPs", "FLOPs", "activations", "", "", "", "predict",
-        "train fwd", "train, est."
+        "part",
+        "tensors",
+        "parameters",
+        "FLOPs",
+        "FLOPs",
+        "activations",
+        "",
+        "",
+        "",
+        "predict",
+        "train fwd",
+        "train, est."
     );
     let mut line = |name: &str, size: (usize, usize), predict: Cost, train: Cost| {
         let _ = writeln!(
