@@ -34,7 +34,7 @@ pub(super) fn render(written: &Written<'_>) -> String {
                     (written.settings.seed) ", on " (written.device) ". " (NOTE)
                 }
                 p.legend {
-                    @for (i, name) in DRAWN.iter().enumerate() {
+                    @for (i, name) in DRAWN.into_iter().enumerate() {
                         span.key { i style=(format!("background:{}", hex(series(i)))) {} (name) }
                     }
                 }
@@ -66,7 +66,7 @@ fn bars(row: &Row) -> Markup {
     html! {
         div { b { (shown(row)) } div.what { (row.title) } }
         div {
-            @for (i, name) in DRAWN.iter().enumerate() {
+            @for (i, name) in DRAWN.into_iter().enumerate() {
                 div.track role="img" aria-label=(format!("{name} {}", percent(value(name)))) {
                     div.fill style=(format!(
                         "width:{:.2}%;background:{}",

@@ -30,7 +30,7 @@ pub(super) fn text(rows: &[Row]) -> String {
     for (name, _) in rows.first().map(scores).unwrap_or_default() {
         let _ = write!(text, "{name:>7}");
     }
-    let _ = writeln!(text, "  {}", "training");
+    text.push_str("  training\n");
     for row in rows {
         let _ = write!(text, "{:<width$}{:>10}", shown(row), count(row.outcome.parameters));
         for (_, score) in scores(row) {
