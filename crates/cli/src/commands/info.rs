@@ -64,6 +64,11 @@ struct Described {
 
 /// Runs `info`.
 pub(crate) fn run(args: InfoArgs) -> anyhow::Result<()> {
+    if let Some((width, height)) = args.size
+        && ![width, height].iter().all(|side| (1..=4096).contains(side))
+    {
+        return Err(bad_input!("--size {width}x{height}: 1 to 4096 pixels a side are possible"));
+    }
     let mut what = match (&args.checkpoint, &args.config, &args.recipe, &args.preset) {
         (Some(path), ..) => of_checkpoint(path)?,
         (_, Some(path), ..) => of_config(
@@ -82,11 +87,6 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<()> {
         _ => return Err(bad_input!("give --checkpoint, --config, --recipe or --preset")),
     };
     if let Some((width, height)) = args.size {
-        if width == 0 || height == 0 || width > 4096 || height > 4096 {
-            return Err(bad_input!(
-                "--size {width}x{height}: 1 to 4096 pixels a side are possible"
-            ));
-        }
         what.image = [height as usize, width as usize];
     }
     if let Some(words) = args.words {
@@ -155,9 +155,10 @@ fn of_config(config: TrainConfig, origin: &str) -> anyhow::Result<Described> {
     );
     // Zeros are enough to sort parameters into groups.
     let zeros = |(name, dims): &(String, Vec<usize>)| {
-        Ok((name.clone(), Var::zeros(dims.as_slice(), DType::F32, &Device::Cpu)?))
+        let var = Var::zeros(dims.as_slice(), DType::F32, &Device::Cpu)?;
+        Ok::<_, candle_core::Error>((name.clone(), var))
     };
-    let parameters = inventory.parameters.iter().map(zeros).collect::<anyhow::Result<_>>()?;
+    let parameters = inventory.parameters.iter().map(zeros).collect::<Result<_, _>>()?;
     for group in param_groups(parameters, &config.optimizer) {
         let numbers: usize = group.params.iter().map(|(_, var)| var.elem_count()).sum();
         let lr = format!("{:e}", config.optimizer.lr * group.lr_scale);
