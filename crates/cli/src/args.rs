@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{eval, info, predict, quickstart, synth, train};
+use crate::commands::{ablate, eval, info, predict, quickstart, synth, train};
 
 /// Referring image segmentation with zero, one or many targets (DMMI, ICCV 2023), in Rust.
 ///
@@ -28,9 +28,11 @@ pub(crate) enum Command {
     Eval(eval::EvalArgs),
     /// Find what a sentence means in a picture: mask, overlay and JSON
     Predict(predict::PredictArgs),
+    /// Train and score several configurations on the same synthetic data: one table of ablations
+    Ablate(ablate::AblateArgs),
     /// Write a synthetic dataset in Ref-ZOM's on-disk layout
     Synth(synth::SynthArgs),
-    /// Describe a checkpoint or a configuration: parameters by part, shapes, settings
+    /// Describe a checkpoint, configuration or preset: parameters, FLOPs and activation memory by part
     Info(info::InfoArgs),
 }
 

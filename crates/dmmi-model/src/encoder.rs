@@ -53,6 +53,7 @@ impl FusedEncoder {
                     visual_dim: info.channels,
                     text_dim: cfg.text.hidden_size,
                     gate: cfg.gate,
+                    fusion: cfg.fusion.clone(),
                 };
                 let vb = match emit {
                     Emit::Residual => vb.pp("layers").pp(i),

@@ -33,14 +33,21 @@ pub struct DmmiOutput {
     pub logits_low: Tensor,
     /// Words after the last fusion (`E4`), `(B, L, D)`.
     pub words: Tensor,
-    /// Words recovered from the picture, `(B, L, D)`.
+    /// Words recovered from the picture, `(B, L, D)`; none without the branch or an erased expression.
     pub reconstructed: Option<Tensor>,
+    /// The picture and the expression as one vector each, for the contrastive loss.
+    pub contrast: Option<Contrast>,
+    /// The attention mask of the input, `(B, L)`.
+    pub attention: Tensor,
+}
+
+/// What the contrastive loss compares.
+#[derive(Clone, Debug)]
+pub struct Contrast {
     /// The picture as one vector, `(B, D)`, not normalised.
     pub visual: Tensor,
     /// The expression as one vector, `(B, D)`, not normalised.
     pub aligned: Tensor,
-    /// The attention mask of the input, `(B, L)`.
-    pub attention: Tensor,
 }
 
 /// DMMI (Hu et al., ICCV 2023).
@@ -48,9 +55,8 @@ pub struct Dmmi {
     text: BertEncoder,
     encoder: FusedEncoder,
     decoder: TextToImageDecoder,
-    reconstruction: ImageToTextDecoder,
-    pooling: CrossLayerPooling,
-    expression: ExpressionVector,
+    reconstruction: Option<ImageToTextDecoder>,
+    contrast: Option<(CrossLayerPooling, ExpressionVector)>,
 }
 
 impl Dmmi {
@@ -72,13 +78,22 @@ impl Dmmi {
         let model = vb.pp("model");
         let classifier = model.pp("classifier");
         let encoder = FusedEncoder::new(cfg, model.pp("backbone"))?;
+        let channels = encoder.channels();
+        let words = cfg.decoder.words;
+        let reconstruction = || ImageToTextDecoder::new(&layer, classifier.pp("lan_func"));
+        let contrast = || {
+            let expression = ExpressionVector::new(dim, model.pp("contrastive"))?;
+            Ok::<_, candle_core::Error>((
+                CrossLayerPooling::new(dim, classifier.clone())?,
+                expression,
+            ))
+        };
         Ok(Self {
             text: BertEncoder::new(&cfg.text, vb.pp("bert_model"))?,
-            decoder: TextToImageDecoder::new(&encoder.channels(), &layer, classifier.clone())?,
+            decoder: TextToImageDecoder::new(&channels, &layer, words, classifier.clone())?,
             encoder,
-            reconstruction: ImageToTextDecoder::new(&layer, classifier.pp("lan_func"))?,
-            pooling: CrossLayerPooling::new(dim, classifier)?,
-            expression: ExpressionVector::new(dim, model.pp("contrastive"))?,
+            reconstruction: cfg.reconstruction.is_on().then(reconstruction).transpose()?,
+            contrast: cfg.contrast.is_on().then(contrast).transpose()?,
         })
     }
 
@@ -103,16 +118,22 @@ impl Dmmi {
         let mask = input.attention.to_dtype(words.dtype())?;
         let encoded = self.encoder.forward_t(&input.images, &words, &mask, mode, probe)?;
         let decoded = probe.scoped("dec", |p| self.decoder.forward_t(&encoded, mode, p))?;
-        let visual = probe.scoped("dec", |p| self.pooling.forward(&decoded.maps, p))?;
-        let reconstructed = match &input.erased_ids {
-            Some(ids) => {
+        let contrast = match &self.contrast {
+            Some((pooling, expression)) => Some(Contrast {
+                visual: probe.scoped("dec", |p| pooling.forward(&decoded.maps, p))?,
+                aligned: expression.forward(&encoded.words)?,
+            }),
+            None => None,
+        };
+        let reconstructed = match (&self.reconstruction, &input.erased_ids) {
+            (Some(decoder), Some(ids)) => {
                 let erased = self.text.forward_t(ids, &input.attention, mode)?;
                 probe.record("bert.masked_ids", &erased);
-                let words = self.reconstruction.forward_t(&erased, &decoded.maps[1], mode)?;
+                let words = decoder.forward_t(&erased, &decoded.maps[1], mode)?;
                 probe.record("dec.new_lan", &words);
                 Some(words)
             }
-            None => None,
+            _ => None,
         };
         let logits = resize_bilinear(&decoded.logits, (h, w), Align::Corners)?;
         probe.record("logits_low", &decoded.logits);
@@ -120,10 +141,9 @@ impl Dmmi {
         Ok(DmmiOutput {
             logits,
             logits_low: decoded.logits,
-            aligned: self.expression.forward(&encoded.words)?,
             words: encoded.words,
             reconstructed,
-            visual,
+            contrast,
             attention: input.attention.clone(),
         })
     }

@@ -10,6 +10,7 @@ use nn_ops::{
     conv2d_layer, resize_bilinear,
 };
 
+use crate::config::DecoderWords;
 use crate::conv_norm::ConvNorm;
 use crate::encoder::Encoded;
 
@@ -62,8 +63,8 @@ pub struct TextToImageDecoder {
     fuse4: Fuse,
     fuse3: Fuse,
     fuse2: Fuse,
-    attend4: TransformerDecoderLayer,
-    attend3: TransformerDecoderLayer,
+    attend4: Option<TransformerDecoderLayer>,
+    attend3: Option<TransformerDecoderLayer>,
     classify: Conv2d,
 }
 
@@ -77,19 +78,28 @@ pub struct Decoded {
 
 impl TextToImageDecoder {
     /// `channels` of the four stages; `cfg.dim` is the hidden width. Keys `conv{1,2}_{4,3,2}`, `bn{1,2}_{4,3,2}`,
-    /// `transformer_fusion{1,2}`, `conv1_1`.
-    pub fn new(channels: &[usize], cfg: &DecoderLayerConfig, vb: VarBuilder) -> Result<Self> {
+    /// `transformer_fusion{1,2}` (where the words are attended), `conv1_1`.
+    pub fn new(
+        channels: &[usize],
+        cfg: &DecoderLayerConfig,
+        words: DecoderWords,
+        vb: VarBuilder,
+    ) -> Result<Self> {
         let &[c1, c2, c3, c4] = channels else {
             bail!("the decoder needs four stages, got {}", channels.len());
         };
         let d = cfg.dim;
         let one = Conv2dConfig::new(1, 0);
+        let attend = |name: &str| match words {
+            DecoderWords::Attended => decoder_layer(cfg, vb.pp(name)).map(Some),
+            DecoderWords::Ignored => Ok(None),
+        };
         Ok(Self {
             fuse4: Fuse::new(c4 + c3, d, "4", &vb)?,
             fuse3: Fuse::new(d + c2, d, "3", &vb)?,
             fuse2: Fuse::new(d + c1, d, "2", &vb)?,
-            attend4: decoder_layer(cfg, vb.pp("transformer_fusion1"))?,
-            attend3: decoder_layer(cfg, vb.pp("transformer_fusion2"))?,
+            attend4: attend("transformer_fusion1")?,
+            attend3: attend("transformer_fusion2")?,
             classify: conv2d_layer(d, 2, 1, one, vb.pp("conv1_1"))?,
         })
     }
@@ -99,7 +109,8 @@ impl TextToImageDecoder {
         let [c1, c2, c3, c4] = encoded.maps.as_slice() else {
             bail!("the decoder needs four maps, got {}", encoded.maps.len());
         };
-        let attend = |layer: &TransformerDecoderLayer, map: &Tensor| {
+        let attend = |layer: &Option<TransformerDecoderLayer>, map: &Tensor| {
+            let Some(layer) = layer else { return Ok(map.clone()) };
             let grid = FeatureGrid::from_map(map)?;
             grid.with_tokens(layer.forward_t(grid.tokens(), &encoded.words, mode)?)?.to_map()
         };

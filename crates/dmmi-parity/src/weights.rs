@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use backbones::{BertConfig, ResNetConfig, SwinConfig};
 use candle_core::{Device, Tensor};
-use dmmi_model::{BackboneConfig, DecoderConfig, DmmiConfig};
+use dmmi_model::{BackboneConfig, DecoderConfig, DecoderWords, DmmiConfig};
 use mba_fusion::GateInit;
 use nn_ops::ParamStore;
 use rayon::prelude::*;
@@ -69,8 +69,10 @@ pub(crate) fn configuration(config: &CaseConfig, weights: &Weights) -> Result<Dm
         num_heads: config.decoder_heads.unwrap_or(DECODER_HEADS),
         feed_forward: shapes.dim(ffn, 0)?,
         dropout: 0.0,
+        words: DecoderWords::Attended,
     };
-    let cfg = DmmiConfig { backbone, text, decoder, gate: GateInit::Default };
+    let release = DmmiConfig::release(backbone);
+    let cfg = DmmiConfig { text, decoder, gate: GateInit::Default, ..release };
     cfg.validate().map_err(|why| anyhow!("the sidecar describes an impossible model: {why}"))?;
     Ok(cfg)
 }

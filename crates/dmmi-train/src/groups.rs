@@ -62,6 +62,8 @@ fn group_of(name: &str, text: TextLayers) -> Option<usize> {
 /// * `*.decoder_layer.*`: the release's dead copies of the transformer decoder layers, stored but never used (spec section 4);
 /// * `res_gate` of the last stage of a Swin: nothing follows the gated sum there, the decoder sees the residual (spec section 3);
 ///   `W_l` of the last stage only reaches the decoders, so it does get one.
+///
+/// That a parameter receives a gradient does not mean that it is above zero: see [`dmmi_model::zero_gradient`].
 pub fn provably_without_gradient(name: &str, last_stage: usize) -> bool {
     name.contains(".decoder_layer.")
         || name.starts_with(&format!("model.backbone.layers.{last_stage}.res_gate."))

@@ -1,8 +1,8 @@
 //! A network that is trained, and its twin for evaluation that shares every value and records no graph.
 
 use candle_core::{DType, Device, Var};
-use dmmi_model::{Dmmi, DmmiConfig};
-use nn_ops::{AdamW, AdamWConfig, ParamStore};
+use dmmi_model::{Dmmi, DmmiConfig, Part};
+use nn_ops::{AdamW, AdamWConfig, Outline, ParamStore};
 
 use crate::config::OptimizerConfig;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ pub struct Inventory {
 }
 
 /// Part of the network, tensors in it, numbers in them.
-pub type PartSize = (&'static str, usize, usize);
+pub type PartSize = (Part, usize, usize);
 
 impl Inventory {
     /// Of a store.
@@ -72,14 +72,26 @@ impl Inventory {
         Self { parameters: shapes(store.parameters()), buffers: shapes(store.buffers()) }
     }
 
+    /// Of a network that is not made: large ones are described without drawing their values.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the configuration is impossible.
+    pub fn of_config(cfg: &DmmiConfig) -> Result<Self> {
+        cfg.validate()
+            .map_err(|message| Error::config("configuration", format!("model: {message}")))?;
+        let outline = Outline::new();
+        Dmmi::new(cfg, outline.builder(DType::F32, &Device::Cpu))?;
+        Ok(Self { parameters: outline.parameters(), buffers: outline.buffers() })
+    }
+
     /// Sizes of the network's parts in the order data meets them; the parts partition the parameters.
     pub fn parts(&self) -> Vec<PartSize> {
-        PARTS
-            .iter()
+        Part::all()
+            .into_iter()
             .map(|part| {
-                let of_part = self.parameters.iter().filter(|(name, _)| part_of(name) == *part);
+                let of_part = self.parameters.iter().filter(|(name, _)| Part::of(name) == part);
                 let sizes: Vec<usize> = of_part.map(|(_, dims)| dims.iter().product()).collect();
-                (*part, sizes.len(), sizes.iter().sum())
+                (part, sizes.len(), sizes.iter().sum())
             })
             .filter(|(_, tensors, _)| *tensors > 0)
             .collect()
@@ -91,53 +103,19 @@ impl Inventory {
     }
 }
 
-const PARTS: [&str; 7] = [
-    "visual backbone",
-    "text encoder",
-    "fusion (MBA)",
-    "text-to-image decoder",
-    "image-to-text decoder",
-    "contrastive projection",
-    "other",
-];
-
-/// The part a parameter belongs to, by its name in the release's checkpoints.
-fn part_of(name: &str) -> &'static str {
-    let fusion = [".fusion.", ".res_gate.", ".W_l.", ".all_fusion"];
-    let index = if let Some(rest) = name.strip_prefix("model.backbone") {
-        if fusion.iter().any(|part| rest.contains(part)) { 2 } else { 0 }
-    } else if name.starts_with("bert_model.") {
-        1
-    } else if name.starts_with("model.classifier.lan_func.") {
-        4
-    } else if name.starts_with("model.classifier.") {
-        3
-    } else if name.starts_with("model.contrastive.") {
-        5
-    } else {
-        6
-    };
-    PARTS[index]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_told_apart_by_name() {
-        for (name, part) in [
-            ("model.backbone.layers.0.blocks.0.attn.qkv.weight", "visual backbone"),
-            ("model.backbone.layers.0.fusion.vis_project.0.weight", "fusion (MBA)"),
-            ("model.backbone.layers.0.res_gate.0.weight", "fusion (MBA)"),
-            ("model.backbone.all_fusion1.W_l.0.weight", "fusion (MBA)"),
-            ("model.classifier.lan_func.bn1.weight", "image-to-text decoder"),
-            ("model.classifier.conv1_4.weight", "text-to-image decoder"),
-            ("model.contrastive.align_lan.0.bias", "contrastive projection"),
-            ("bert_model.encoder.layer.0.output.dense.weight", "text encoder"),
-            ("something.else", "other"),
-        ] {
-            assert_eq!(part_of(name), part, "{name}");
-        }
+    fn an_unmade_network_has_the_parameters_of_a_made_one() -> Result<()> {
+        let cfg = DmmiConfig::quickstart(40);
+        let made = Network::new(&cfg, 0, &Device::Cpu)?;
+        let inventory = Inventory::of_config(&cfg)?;
+        assert_eq!(inventory, Inventory::of(&made.store));
+        let parts = inventory.parts();
+        assert_eq!(parts.iter().map(|(.., numbers)| numbers).sum::<usize>(), inventory.total());
+        assert!(parts.iter().all(|(part, ..)| *part != Part::Other), "{parts:?}");
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@ use nn_ops::ParamStore;
 
 fn main() -> Result<()> {
     let device = Device::Cpu;
-    let cfg = MbaConfig { visual_dim: 32, text_dim: 48, gate: GateInit::OpensFromZero };
+    let cfg = MbaConfig { gate: GateInit::OpensFromZero, ..MbaConfig::release(32, 48) };
     let stage = MbaStage::new(&cfg, ParamStore::new(1).builder(DType::F32, &device))?;
     let cells = Tensor::arange(0f32, (6 * 9 * 32) as f32, &device)?.sin()?.reshape((1, 54, 32))?;
     let words = Tensor::arange(0f32, (7 * 48) as f32, &device)?.cos()?.reshape((1, 7, 48))?;

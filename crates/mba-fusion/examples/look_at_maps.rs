@@ -2,12 +2,12 @@
 #![allow(clippy::print_stdout)]
 
 use candle_core::{D, DType, Device, Result, Tensor};
-use mba_fusion::{GateInit, MbaConfig, MbaStage};
+use mba_fusion::{MbaConfig, MbaStage};
 use nn_ops::{ParamStore, Probe};
 
 fn main() -> Result<()> {
     let device = Device::Cpu;
-    let cfg = MbaConfig { visual_dim: 16, text_dim: 16, gate: GateInit::Default };
+    let cfg = MbaConfig::release(16, 16);
     let stage = MbaStage::new(&cfg, ParamStore::new(2).builder(DType::F32, &device))?;
     let cells = Tensor::arange(0f32, (4 * 6 * 16) as f32, &device)?.sin()?.reshape((1, 24, 16))?;
     let words = Tensor::arange(0f32, (5 * 16) as f32, &device)?.cos()?.reshape((1, 5, 16))?;

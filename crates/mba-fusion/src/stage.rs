@@ -1,18 +1,20 @@
-//! One fusion stage: attention both ways, the gated visual residual, and the updated words (spec section 3, release).
+//! One fusion stage: attention both ways, the gated visual residual, and the updated words (spec section 3).
 //!
-//! Checkpoint prefixes: Swin `backbone.layers.{i}.`, ResNet `backbone.all_fusion{i+1}.`.
+//! Checkpoint prefixes: Swin `backbone.layers.{i}.`, ResNet `backbone.all_fusion{i+1}.`. The paper's variant differs inside
+//! the attention only. A side that gathers nothing has no parameters and goes through unchanged.
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{Linear, Probe, conv1x1, default_init, gelu, linear_with_init, relu};
 
-use crate::attention::BidirectionalAttention;
+use crate::to_text::VisionToText;
+use crate::to_vision::TextToVision;
 use crate::{GateInit, MbaConfig};
 
 /// What a stage hands on.
 #[derive(Clone, Debug)]
 pub struct Fused {
-    /// `r`, `(B, N, C)`: the visual residual before its gate.
+    /// `r`, `(B, N, C)`: the visual residual before its gate; `V` itself if cells gather nothing.
     pub residual: Tensor,
     /// `V + g r`, `(B, N, C)`.
     pub visual: Tensor,
@@ -23,10 +25,21 @@ pub struct Fused {
 /// Multi-scale bi-directional attention after one stage of a backbone.
 #[derive(Clone, Debug)]
 pub struct MbaStage {
-    vis_project: Linear,
-    attention: BidirectionalAttention,
+    vision: Option<VisionSide>,
+    text: Option<TextSide>,
+}
+
+#[derive(Clone, Debug)]
+struct VisionSide {
+    project: Linear,
+    attention: TextToVision,
     project_mm: Linear,
     gate: (Linear, Linear),
+}
+
+#[derive(Clone, Debug)]
+struct TextSide {
+    attention: VisionToText,
     words: Linear,
 }
 
@@ -36,23 +49,10 @@ impl MbaStage {
         if let Err(why) = cfg.validate() {
             bail!("mba: {why}");
         }
-        let (c, d) = (cfg.visual_dim, cfg.text_dim);
-        let fusion = vb.pp("fusion");
-        let zero = Init::Const(0.0);
-        let (first, second) = match cfg.gate {
-            GateInit::Zero => (zero, zero),
-            GateInit::OpensFromZero => (default_init(c), zero),
-            GateInit::Default => (default_init(c), default_init(c)),
-        };
-        let gate = |i: usize, init: Init| {
-            linear_with_init(c, c, false, init, zero, vb.pp("res_gate").pp(i))
-        };
+        let directions = cfg.fusion.directions;
         Ok(Self {
-            vis_project: conv1x1(c, c, fusion.pp("vis_project").pp("0"))?,
-            attention: BidirectionalAttention::new(cfg, fusion.pp("image_lang_att"))?,
-            project_mm: conv1x1(c, c, fusion.pp("project_mm").pp("0"))?,
-            gate: (gate(0, first)?, gate(2, second)?),
-            words: conv1x1(d, d, vb.pp("W_l").pp("0"))?,
+            vision: directions.to_vision().then(|| VisionSide::new(cfg, &vb)).transpose()?,
+            text: directions.to_text().then(|| TextSide::new(cfg, &vb)).transpose()?,
         })
     }
 
@@ -70,7 +70,7 @@ impl MbaStage {
         self.forward_probed(visual, extent, words, mask, &mut Probe::off())
     }
 
-    /// The same, recording `vis_project`, the six similarity maps, `out_v` and `out_l`.
+    /// The same, recording `vis_project`, the similarity maps, `out_v` and `out_l`.
     pub fn forward_probed(
         &self,
         visual: &Tensor,
@@ -88,13 +88,76 @@ impl MbaStage {
             bail!("words {:?} and mask {:?} for {b} images", words.dims(), mask.dims());
         }
         let mask = mask.to_dtype(visual.dtype())?.detach().unsqueeze(2)?; // (B, L, 1)
-        let vis = gelu(&self.vis_project.forward(visual)?)?;
-        probe.record("vis_project", &vis);
-        let (out_visual, out_text) = self.attention.forward(visual, extent, words, &mask, probe)?;
-        let residual = gelu(&self.project_mm.forward(&(vis * out_visual)?)?)?;
-        let gate = self.gate.1.forward(&relu(&self.gate.0.forward(&residual)?)?)?.tanh()?;
-        let visual = (visual + (gate * &residual)?)?;
-        let text = (words + gelu(&self.words.forward(&out_text)?)?)?;
+        let text = match &self.text {
+            Some(side) => side.forward(visual, words, &mask, probe)?,
+            None => words.clone(),
+        };
+        let (residual, visual) = match &self.vision {
+            Some(side) => side.forward(visual, extent, words, &mask, probe)?,
+            None => (visual.clone(), visual.clone()),
+        };
         Ok(Fused { residual, visual, text })
+    }
+}
+
+impl VisionSide {
+    fn new(cfg: &MbaConfig, vb: &VarBuilder) -> Result<Self> {
+        let c = cfg.visual_dim;
+        let fusion = vb.pp("fusion");
+        let zero = Init::Const(0.0);
+        let (first, second) = match cfg.gate {
+            GateInit::Zero => (zero, zero),
+            GateInit::OpensFromZero => (default_init(c), zero),
+            GateInit::Default => (default_init(c), default_init(c)),
+        };
+        let gate = |i: usize, init: Init| {
+            linear_with_init(c, c, false, init, zero, vb.pp("res_gate").pp(i))
+        };
+        Ok(Self {
+            project: conv1x1(c, c, fusion.pp("vis_project").pp("0"))?,
+            attention: TextToVision::new(cfg, &fusion.pp("image_lang_att"))?,
+            project_mm: conv1x1(c, c, fusion.pp("project_mm").pp("0"))?,
+            gate: (gate(0, first)?, gate(2, second)?),
+        })
+    }
+
+    /// The residual `r` and the gated sum `V + g r`.
+    fn forward(
+        &self,
+        visual: &Tensor,
+        extent: (usize, usize),
+        words: &Tensor,
+        mask: &Tensor,
+        probe: &mut Probe,
+    ) -> Result<(Tensor, Tensor)> {
+        let vis = gelu(&self.project.forward(visual)?)?;
+        probe.record("vis_project", &vis);
+        let gathered = self.attention.forward(visual, extent, words, mask, probe)?;
+        let residual = gelu(&self.project_mm.forward(&(vis * gathered)?)?)?;
+        let gate = self.gate.1.forward(&relu(&self.gate.0.forward(&residual)?)?)?.tanh()?;
+        let sum = (visual + (gate * &residual)?)?;
+        Ok((residual, sum))
+    }
+}
+
+impl TextSide {
+    fn new(cfg: &MbaConfig, vb: &VarBuilder) -> Result<Self> {
+        let d = cfg.text_dim;
+        Ok(Self {
+            attention: VisionToText::new(cfg, &vb.pp("fusion").pp("image_lang_att"))?,
+            words: conv1x1(d, d, vb.pp("W_l").pp("0"))?,
+        })
+    }
+
+    /// The updated words.
+    fn forward(
+        &self,
+        visual: &Tensor,
+        words: &Tensor,
+        mask: &Tensor,
+        probe: &mut Probe,
+    ) -> Result<Tensor> {
+        let gathered = self.attention.forward(visual, words, mask, probe)?;
+        words + gelu(&self.words.forward(&gathered)?)?
     }
 }

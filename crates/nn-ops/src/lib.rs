@@ -5,6 +5,7 @@ mod activation;
 mod attention;
 #[cfg(test)]
 mod audit;
+mod box_sum;
 mod conv;
 mod dropout;
 mod embedding;
@@ -18,6 +19,7 @@ mod matmul;
 mod mode;
 mod norm;
 mod optim;
+mod outline;
 mod params;
 mod pool;
 mod probe;
@@ -28,6 +30,7 @@ pub use activation::{gelu, relu};
 pub use attention::{
     DecoderLayerConfig, MultiHeadAttention, TransformerDecoderLayer, merge_heads, split_heads,
 };
+pub use box_sum::{box_sum2d, run_sum};
 pub use conv::{Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
 pub use dropout::{drop_path, drop_path_rates, dropout};
 pub use embedding::embedding;
@@ -41,6 +44,7 @@ pub use matmul::{matmul, matmul_nt};
 pub use mode::{Mode, Noise};
 pub use norm::{BatchNorm2d, LayerNorm, batch_norm2d, instance_norm, layer_norm, layer_norm_layer};
 pub use optim::{AdamW, AdamWConfig, ParamGroup};
+pub use outline::Outline;
 pub use params::ParamStore;
 pub use pool::{global_avg_pool, max_pool2d};
 pub use probe::Probe;

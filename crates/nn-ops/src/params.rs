@@ -105,7 +105,7 @@ impl ParamStore {
     }
 }
 
-fn is_buffer(name: &str) -> bool {
+pub(crate) fn is_buffer(name: &str) -> bool {
     BUFFERS.iter().any(|b| name.rsplit('.').next() == Some(b))
 }
 

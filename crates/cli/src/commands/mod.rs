@@ -1,5 +1,6 @@
 //! One file a subcommand: its arguments, and `run(args) -> anyhow::Result<()>`.
 
+pub(crate) mod ablate;
 pub(crate) mod eval;
 pub(crate) mod info;
 pub(crate) mod predict;
@@ -16,6 +17,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Train(args) => train::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Predict(args) => predict::run(args),
+        Command::Ablate(args) => ablate::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Info(args) => info::run(args),
     }

@@ -147,7 +147,7 @@ fn table(summary: &SyntheticSummary) -> String {
     text
 }
 
-fn parse_size(text: &str) -> Result<(u32, u32), String> {
+pub(crate) fn parse_size(text: &str) -> Result<(u32, u32), String> {
     let side = |part: &str| {
         part.trim()
             .parse::<u32>()

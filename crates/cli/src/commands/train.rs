@@ -28,7 +28,8 @@ pub(crate) struct TrainArgs {
     /// The run's configuration (TOML); paths in it are relative to the current directory
     #[arg(long, short, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Start from an embedded configuration instead: quickstart, coco33_overfit, refzom_swin_base
+    /// Start from an embedded configuration instead: quickstart, coco33_overfit, refzom_swin_base, refzom_swin_base_paper,
+    /// refzom_resnet101, refzom_resnet101_paper, refzom_lavt, or ablation/NAME (see `ablate --list`)
     #[arg(long, value_name = "NAME")]
     pub(crate) recipe: Option<String>,
     /// Change one value of the configuration, typed as in TOML; may be repeated
@@ -58,7 +59,7 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         (None, Some(name)) => {
             let text = recipes::get(name).ok_or_else(|| {
                 let known = recipes::NAMES.join(", ");
-                bad_input!("--recipe {name} is not known; use one of {known}")
+                bad_input!("--recipe {name} is not known; use one of {known}, or ablation/NAME (see ablate --list)")
             })?;
             TrainConfig::from_toml(text, &format!("recipe {name}"), &args.set)?
         }

@@ -5,18 +5,22 @@ mod segmentation;
 mod similarity;
 
 use candle_core::{Result, Tensor};
+use mba_fusion::Variant;
 use serde::{Deserialize, Serialize};
 
 use crate::model::DmmiOutput;
 
 pub use contrastive::contrastive;
 pub use segmentation::segmentation;
-pub use similarity::similarity;
+pub use similarity::{similarity, similarity_of_targets};
 
-/// Weights of the losses.
+/// Forms and weights of the losses.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
+    /// Whose formulas: they differ in the segmentation and in the similarity loss.
+    #[serde(default)]
+    pub variant: Variant,
     /// Background and foreground weight of the segmentation loss.
     pub class_weights: [f32; 2],
     /// Factor of the similarity loss.
@@ -30,7 +34,46 @@ pub struct LossConfig {
 impl LossConfig {
     /// As released: class weights 0.9 and 1.1, both other losses times 0.01, temperature 0.05.
     pub fn release() -> Self {
-        Self { class_weights: [0.9, 1.1], similarity: 0.01, contrastive: 0.01, temperature: 0.05 }
+        Self {
+            variant: Variant::Release,
+            class_weights: [0.9, 1.1],
+            similarity: 0.01,
+            contrastive: 0.01,
+            temperature: 0.05,
+        }
+    }
+
+    /// As the paper writes them: binary cross-entropy, `δ (1 - cos)`, all three with weight 1; the release's temperature.
+    pub fn paper() -> Self {
+        Self {
+            variant: Variant::Paper,
+            class_weights: [1.0, 1.0],
+            similarity: 1.0,
+            contrastive: 1.0,
+            temperature: 0.05,
+        }
+    }
+
+    /// Why the values are impossible, if they are; names the key.
+    pub fn validate(&self) -> std::result::Result<(), String> {
+        let weights = self.class_weights;
+        if weights.iter().any(|w| !w.is_finite() || *w <= 0.0) {
+            return Err(format!("class_weights = {weights:?}: both must be above 0"));
+        }
+        if self.variant == Variant::Paper && weights[0] != weights[1] {
+            return Err(format!(
+                "class_weights = {weights:?} with variant = \"paper\": its binary cross-entropy has none; use [1.0, 1.0], or variant = \"release\""
+            ));
+        }
+        for (key, value) in [("similarity", self.similarity), ("contrastive", self.contrastive)] {
+            if !value.is_finite() || value < 0.0 {
+                return Err(format!("{key} = {value}: must be 0 or more"));
+            }
+        }
+        if !self.temperature.is_finite() || self.temperature <= 0.0 {
+            return Err(format!("temperature = {}: must be above 0", self.temperature));
+        }
+        Ok(())
     }
 }
 
@@ -50,7 +93,7 @@ pub struct LossTerms {
     pub segmentation: Tensor,
     /// 1 - mean cosine of the words and their reconstruction; 0 without one.
     pub similarity: Tensor,
-    /// Picture against expression within the batch.
+    /// Picture against expression within the batch; 0 without their vectors.
     pub contrastive: Tensor,
 }
 
@@ -58,12 +101,18 @@ impl LossTerms {
     /// All terms of one output.
     pub fn of(out: &DmmiOutput, targets: &Targets, cfg: &LossConfig) -> Result<Self> {
         let segmentation = segmentation(&out.logits, &targets.masks, cfg.class_weights)?;
-        let similarity = match &out.reconstructed {
-            Some(words) => similarity(&out.words, words, &out.attention, &targets.has_target)?,
+        let delta = &targets.has_target;
+        let similarity = match (&out.reconstructed, cfg.variant) {
+            (Some(words), Variant::Release) => similarity(&out.words, words, &out.attention, delta),
+            (Some(words), Variant::Paper) => {
+                similarity_of_targets(&out.words, words, &out.attention, delta)
+            }
+            (None, _) => segmentation.zeros_like(),
+        }?;
+        let contrastive = match &out.contrast {
+            Some(pair) => contrastive(&pair.visual, &pair.aligned, delta, cfg.temperature)?,
             None => segmentation.zeros_like()?,
         };
-        let contrastive =
-            contrastive(&out.visual, &out.aligned, &targets.has_target, cfg.temperature)?;
         Ok(Self { segmentation, similarity, contrastive })
     }
 
@@ -72,5 +121,24 @@ impl LossTerms {
         let terms =
             ((&self.similarity * cfg.similarity)? + (&self.contrastive * cfg.contrastive)?)?;
         &self.segmentation + terms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_values_name_the_key() {
+        for (cfg, key) in [
+            (LossConfig { class_weights: [0.9, 1.1], ..LossConfig::paper() }, "class_weights"),
+            (LossConfig { class_weights: [0.0, 1.0], ..LossConfig::release() }, "class_weights"),
+            (LossConfig { similarity: -1.0, ..LossConfig::release() }, "similarity"),
+            (LossConfig { temperature: 0.0, ..LossConfig::release() }, "temperature"),
+        ] {
+            assert!(cfg.validate().expect_err("must be refused").contains(key), "{cfg:?}");
+        }
+        assert_eq!(LossConfig::paper().validate(), Ok(()));
+        assert_eq!(LossConfig::release().validate(), Ok(()));
     }
 }

@@ -50,6 +50,29 @@ impl TrainConfig {
                 "give the share of the training pictures, between 0 and 1, such as 0.05",
             )?;
         }
+        self.loss.validate().map_err(|why| format!("loss.{why}"))?;
+        // A loss without its branch would silently be 0.
+        for (loss, weight, branch, is_on) in [
+            (
+                "loss.similarity",
+                self.loss.similarity,
+                "model.reconstruction",
+                self.model.reconstruction.is_on(),
+            ),
+            (
+                "loss.contrastive",
+                self.loss.contrastive,
+                "model.contrast",
+                self.model.contrast.is_on(),
+            ),
+        ] {
+            need(
+                is_on || weight == 0.0,
+                loss,
+                &weight,
+                &format!("set it to 0, because {branch} = \"off\" leaves out what it compares"),
+            )?;
+        }
         need(o.lr.is_finite() && o.lr > 0.0, "optimizer.lr", &o.lr, "must be above 0")?;
         need(
             o.weight_decay.is_finite() && o.weight_decay >= 0.0,

@@ -1,14 +1,16 @@
-//! From layers of TOML to a checked [`TrainConfig`]: the release's values, then a preset, then a file, then `--set`.
+//! From layers of TOML to a checked [`TrainConfig`]: the release's values, then what goes with a model preset, then the recipe
+//! named as `base`, then a file, then `--set`.
 
 use std::path::Path;
 
-use dmmi_model::{DmmiConfig, LossConfig};
+use dmmi_model::{DmmiConfig, LossConfig, Variant};
 use serde::Serialize;
 use toml::{Table, Value};
 
 use super::{OptimizerConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::overrides::{apply_set, merge};
+use crate::recipes;
 
 /// Values a file may leave out: the release's.
 fn defaults() -> Result<Table> {
@@ -68,6 +70,51 @@ fn preset(name: &str) -> Option<DmmiConfig> {
     Some(config)
 }
 
+/// What goes with a model preset beside the network: the paper's picture size, losses and training of the whole text encoder;
+/// no weight for a loss whose branch a preset lacks.
+fn beside_preset(name: &str) -> Result<Table> {
+    let mut table = Table::new();
+    let Some(config) = preset(name) else { return Ok(table) };
+    let mut loss = match config.variant() {
+        Variant::Release => LossConfig::release(),
+        Variant::Paper => {
+            let paper = "data.image_size = [448, 448]\noptimizer.text_layers_trained = \"all\"";
+            table = paper.parse().map_err(|error| built_in("preset", error))?;
+            LossConfig::paper()
+        }
+    };
+    if !config.reconstruction.is_on() {
+        loss.similarity = 0.0;
+        let off = "data.erase = \"off\"".parse().map_err(|error| built_in("preset", error))?;
+        merge(&mut table, off);
+    }
+    if !config.contrast.is_on() {
+        loss.contrastive = 0.0;
+    }
+    table.insert("loss".into(), to_value(&loss)?);
+    Ok(table)
+}
+
+/// Lays a file on the embedded recipe that it names as `base`, if any.
+fn lay_on_base(file: &mut Table, origin: &str) -> Result<()> {
+    let Some(base) = file.remove("base") else { return Ok(()) };
+    let Some(text) = base.as_str().and_then(recipes::get) else {
+        let known = recipes::NAMES.join(", ");
+        return Err(Error::config(
+            origin,
+            format!("base = {base} is no embedded recipe; use one of {known}"),
+        ));
+    };
+    let mut table: Table = text.parse().map_err(|error| built_in("recipe", error))?;
+    if table.contains_key("base") {
+        let message = format!("base = {base} has a base of its own; name that one");
+        return Err(Error::config(origin, message));
+    }
+    merge(&mut table, std::mem::take(file));
+    *file = table;
+    Ok(())
+}
+
 /// Lays the rest of `[model]` on the preset it names.
 fn expand_model(table: &mut Table, origin: &str) -> Result<()> {
     let Some(Value::Table(model)) = table.get_mut("model") else {
@@ -81,7 +128,9 @@ fn expand_model(table: &mut Table, origin: &str) -> Result<()> {
         let known = DmmiConfig::PRESETS.join(", ");
         return Err(Error::config(
             origin,
-            format!("model.preset = {name} is not known; use one of {known}"),
+            format!(
+                "model.preset = {name} is not known; use one of {known}, or another backbone with -release, -paper or -lavt, as in swin-tiny-release, resnet50-paper"
+            ),
         ));
     };
     let Value::Table(mut base) = to_value(&config)? else {
@@ -111,6 +160,7 @@ impl TrainConfig {
         let mut file: Table = text
             .parse()
             .map_err(|error: toml::de::Error| Error::config(origin, syntax(text, &error)))?;
+        lay_on_base(&mut file, origin)?;
         // A file's [model] without a preset is complete in itself; it is not laid on the default network.
         let whole_model = file
             .get("model")
@@ -122,6 +172,10 @@ impl TrainConfig {
         let mut table = defaults()?;
         if whole_model {
             table.remove("model");
+        }
+        let named = file.get("model").and_then(|model| model.get("preset")?.as_str());
+        if let Some(name) = named {
+            merge(&mut table, beside_preset(name)?);
         }
         merge(&mut table, file);
         expand_model(&mut table, origin)?;
@@ -258,6 +312,52 @@ mod tests {
         // Also without a [model] table in the file.
         let config = read(DATA, &["model.text.num_layers=2"]).expect("valid");
         assert_eq!(config.model.text.num_layers, 2);
+    }
+
+    #[test]
+    fn a_preset_brings_its_losses_and_picture_size() {
+        let with = |preset: &str, more: &str| {
+            read(&format!("{DATA}{more}\n[model]\npreset = \"{preset}\"\n"), &[]).expect(preset)
+        };
+        let paper = with("swin-base-paper", "");
+        assert_eq!((paper.data.image_size, &paper.loss), ([448, 448], &LossConfig::paper()));
+        assert_eq!(paper.optimizer.text_layers_trained, TextLayers::All);
+        assert_eq!(with("resnet101-release", "").loss, LossConfig::release());
+        let lavt = with("swin-base-lavt", "");
+        assert_eq!((lavt.loss.similarity, lavt.loss.contrastive), (0.0, 0.0));
+        // The file has the last word.
+        let own = with("swin-base-paper", "image_size = [96, 64]\n[loss]\nsimilarity = 0.5");
+        assert_eq!((own.data.image_size, own.loss.similarity), ([96, 64], 0.5));
+        let text = own.to_toml().expect("has a TOML form");
+        assert_eq!(read(&text, &[]).expect("reads back"), own);
+    }
+
+    #[test]
+    fn a_file_can_start_from_a_recipe() {
+        let plain = TrainConfig::from_toml(recipes::get("quickstart").expect("embedded"), "", &[]);
+        let plain = plain.expect("valid");
+        let text = "base = \"quickstart\"\nseed = 8\n[model.fusion]\nlambda = \"fixed\"\n";
+        let config = read(text, &["schedule.epochs=9"]).expect("valid");
+        assert_eq!((config.seed, config.schedule.epochs), (8, 9));
+        assert_eq!(config.optimizer, plain.optimizer);
+        assert_eq!(config.model.fusion.lambda, dmmi_model::Lambda::Fixed);
+        assert_eq!(config.model.backbone, plain.model.backbone);
+        refused("base = \"nothing\"", &[], &["base", "nothing", "quickstart"]);
+    }
+
+    #[test]
+    fn losses_and_branches_must_agree() {
+        let off = ["model.reconstruction=off"];
+        refused(DATA, &off, &["loss.similarity", "model.reconstruction", "0"]);
+        let both = ["model.reconstruction=off", "loss.similarity=0"];
+        assert!(!read(DATA, &both).expect("valid").model.reconstruction.is_on());
+        refused(DATA, &["model.contrast=off"], &["loss.contrastive", "model.contrast"]);
+        refused(DATA, &["loss.variant=paper"], &["loss.class_weights", "paper"]);
+        refused(DATA, &["model.fusion.lamda=fixed"], &["lamda", "lambda"]);
+        refused(DATA, &["model.fusion.variant=other"], &["other", "release", "paper"]);
+        let blind = read(DATA, &["model.decoder.words=ignored", "model.fusion.directions=none"]);
+        let message = blind.expect("checked later").with_vocabulary(9).expect_err("no words");
+        assert!(message.to_string().contains("decoder.words"), "{message}");
     }
 
     #[test]
