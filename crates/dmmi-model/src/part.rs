@@ -56,7 +56,7 @@ impl Part {
         let (first, inner) = rest.split_once('.').unwrap_or((rest, ""));
         let digit = |text: &str| text.parse::<usize>().ok().filter(|i| *i < 4);
         let from_one = |text: &str| text.parse::<usize>().ok()?.checked_sub(1).filter(|i| *i < 4);
-        if first == "patch_embed" {
+        if matches!(first, "patch_embed" | "absolute_pos_embed") {
             return Self::Backbone(0);
         }
         if let Some(stage) = first.strip_prefix("all_fusion").and_then(from_one) {
@@ -106,6 +106,7 @@ mod tests {
     fn parts_are_told_apart_by_name() {
         for (name, part) in [
             ("model.backbone.patch_embed.proj.weight", Part::Backbone(0)),
+            ("model.backbone.absolute_pos_embed", Part::Backbone(0)),
             ("model.backbone.layers.2.blocks.17.attn.qkv.weight", Part::Backbone(2)),
             ("model.backbone.layers.0.downsample.reduction.weight", Part::Backbone(0)),
             ("model.backbone.norm3.bias", Part::Backbone(3)),

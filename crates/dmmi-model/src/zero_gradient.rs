@@ -22,7 +22,7 @@ pub fn zero_gradient(cfg: &DmmiConfig, name: &str) -> Option<&'static str> {
             "adds the same to all words, which only the cells' attention reads: it moves every score of a query alike and every gathered value alike",
         );
     }
-    let Some(rest) = name.strip_prefix("model.backbone.") else { return None };
+    let rest = name.strip_prefix("model.backbone.")?;
     if rest.contains("res_gate.") {
         return gate(cfg, rest);
     }

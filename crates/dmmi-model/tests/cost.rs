@@ -85,7 +85,6 @@ fn the_estimate_is_near_what_training_holds() {
         };
         let estimate = total(&cfg.cost(image, 12, Pass::Train)).kept;
         let ratio = estimate as f64 / measured as f64;
-        println!("{what}: estimate {estimate}, measured {measured}, ratio {ratio:.3}");
-        assert!((0.9..1.1).contains(&ratio), "{what}: {estimate} for {measured}");
+        assert!((0.9..1.1).contains(&ratio), "{what}: estimate {estimate}, held {measured}");
     }
 }

@@ -119,7 +119,7 @@ impl FusionConfig {
     pub fn validate(&self) -> Result<(), String> {
         if self.directions.to_vision() {
             self.check("vision_windows", &self.vision_windows, &VISION_WINDOWS)?;
-            if let Some(even) = self.vision_windows.iter().find(|k| *k % 2 == 0) {
+            if let Some(even) = self.vision_windows.iter().find(|k| k.is_multiple_of(2)) {
                 return Err(format!(
                     "vision_windows {:?}: a window of side {even} has no middle cell; use odd sides",
                     self.vision_windows

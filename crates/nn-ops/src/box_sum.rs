@@ -11,7 +11,7 @@ use crate::kernel::{self, Plan, Real, dispatch};
 /// When `k` is even or the tokens do not fill the map.
 pub fn box_sum2d(xs: &Tensor, (h, w): (usize, usize), k: usize) -> Result<Tensor> {
     let (b, n, c) = xs.dims3()?;
-    if k % 2 == 0 || n != h * w {
+    if k.is_multiple_of(2) || n != h * w {
         bail!("box_sum2d: a {k}x{k} window (odd sides only) over {n} tokens as a {h}x{w} map");
     }
     if k == 1 {

@@ -127,9 +127,11 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
         );
         synth::make(plan.synthetic.clone(), &plan.data)?;
     }
+    // All are read before any is run: a damaged one is said at once.
+    let before = plan.entries.iter().map(Entry::done).collect::<Result<Vec<_>>>()?;
     let stop = train::stop_on_ctrl_c()?;
     let mut rows: Vec<Row> = Vec::new();
-    for (i, entry) in plan.entries.iter().enumerate() {
+    for (i, (entry, before)) in plan.entries.iter().zip(before).enumerate() {
         let place = format!("{}/{}  {}", i + 1, plan.entries.len(), entry.name);
         let twin = plan.entries[..i].iter().position(|other| other.key == entry.key);
         let row = |same_as, outcome| Row {
@@ -144,7 +146,7 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
             rows.push(row(Some(name), rows[twin].outcome.clone()));
             continue;
         }
-        let outcome = match entry.done()? {
+        let outcome = match before {
             Some(outcome) => {
                 eprintln!("{place}: done before");
                 outcome

@@ -60,6 +60,11 @@ fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
         if i == 0 {
             // Convolution, the same as tokens, norm.
             cost += Cost::product(n, 3 * p * p, c) + Cost::results(2 * n * c);
+            if let Some([rows, columns]) = cfg.absolute_position {
+                // Positions, resized where the map is of another size, as tokens; the sum.
+                let resized = if (rows, columns) == extent { 0 } else { n * c };
+                cost += Cost::results(resized + 2 * n * c);
+            }
         }
         for j in 0..depth {
             let shifted = j % 2 == 1 && cfg.window_size > 1;

@@ -8,7 +8,7 @@ use crate::progress::{count, duration, percent};
 use crate::viz::palette::{hex, series};
 
 const STYLE: &str = include_str!("../../report/page.css");
-const BARS: &str = ".bars{display:grid;grid-template-columns:minmax(9em,max-content) 1fr;gap:10px 14px;align-items:center}.bars .track{position:relative;height:14px;background:var(--panel);margin:2px 0}.bars .fill{height:100%}.bars .number{position:absolute;left:6px;top:-2px;font-size:.78rem;line-height:18px;text-shadow:0 0 3px var(--bg),0 0 3px var(--bg)}.bars .what{font-size:.85rem;color:var(--dim)}";
+const BARS: &str = ".bars{display:grid;grid-template-columns:minmax(9em,20em) 1fr;gap:12px 16px;align-items:center}.bars .track{display:flex;align-items:center;gap:6px;height:15px;font-size:.8rem;margin:2px 0}.bars .fill{height:100%;border-radius:2px}.bars .what{font-size:.85rem;color:var(--dim)}";
 /// The scores drawn as bars.
 const DRAWN: [&str; 3] = ["oIoU", "mIoU", "Acc"];
 
@@ -69,11 +69,11 @@ fn bars(row: &Row) -> Markup {
             @for (i, name) in DRAWN.into_iter().enumerate() {
                 div.track role="img" aria-label=(format!("{name} {}", percent(value(name)))) {
                     div.fill style=(format!(
-                        "width:{:.2}%;background:{}",
-                        100.0 * value(name).unwrap_or(0.0),
+                        "width:calc((100% - 4em) * {:.4});background:{}",
+                        value(name).unwrap_or(0.0),
                         hex(series(i))
                     )) {}
-                    span.number { (percent(value(name))) }
+                    span { (percent(value(name))) }
                 }
             }
         }
