@@ -96,14 +96,14 @@ pub struct SyntheticConfig {
 }
 
 impl SyntheticConfig {
-    /// 64x64 pictures, 2,400 scenes of three to five objects, four sentences each: small enough
-    /// to learn from scratch in minutes on two CPU cores.
+    /// 64x64 pictures, 12,000 scenes to learn from, three or four objects of four colours and three shapes each, four
+    /// sentences about each: small enough to learn from scratch in minutes on two CPU cores.
     pub fn quickstart() -> Self {
         Self {
             seed: 1,
             width: 64,
             height: 64,
-            train_scenes: 2000,
+            train_scenes: 12_000,
             val_scenes: 100,
             test_scenes: 300,
             sentences_per_scene: 4,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dmmi_train::{TrainConfig, load_vocabulary, recipes};
+use dmmi_train::{TrainConfig, load_vocabulary, recipes, ValConfig};
 use refzom_dataset::SyntheticConfig;
 use serde::{Deserialize, Serialize};
 
@@ -134,7 +134,8 @@ impl Entry {
         config.out = out.join(&name);
         config.seed = settings.seed;
         config.data.train.dir = data.to_path_buf();
-        for split in [&mut config.data.val, &mut config.data.test].into_iter().flatten() {
+        let val = config.data.val.as_mut().and_then(ValConfig::split_mut);
+        for split in val.into_iter().chain(&mut config.data.test) {
             split.dir = data.to_path_buf();
         }
         if let Some(epochs) = settings.epochs {
