@@ -7,6 +7,7 @@ use candle_core::{DType, Device, Tensor};
 use dmmi_model::Dmmi;
 use dmmi_model::names::{self, Heads};
 use nn_ops::{LoadReport, ParamStore, TensorSource, Transfer};
+use refzom_dataset::Resampling;
 use torch_files::{TensorInfo, TorchFile};
 
 use super::model_dir::{LoadedModel, ModelFile};
@@ -144,6 +145,7 @@ pub fn load_release(
         format: 1,
         model,
         image_size: [side, side],
+        resize: Resampling::default(),
         max_words: options.max_words.unwrap_or(MAX_WORDS),
         vocab,
         step: 0,
