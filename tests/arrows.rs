@@ -7,14 +7,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
 /// Every normal dependency between our crates. A new arrow is a decision: it is made here and in docs/architecture.md.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("nn-ops", &[]),
     ("metrics", &[]),
+    ("torch-files", &[]),
     ("refzom-dataset", &[]),
     ("backbones", &["nn-ops"]),
     ("mba-fusion", &["nn-ops"]),
     ("dmmi-model", &["nn-ops", "backbones", "mba-fusion"]),
-    ("dmmi-train", &["nn-ops", "dmmi-model", "refzom-dataset", "metrics"]),
+    (
+        "dmmi-train",
+        &["nn-ops", "backbones", "dmmi-model", "torch-files", "refzom-dataset", "metrics"],
+    ),
     ("dmmi-cli", &["nn-ops", "dmmi-model", "refzom-dataset", "metrics", "dmmi-train"]),
     (
         "dmmi-parity",
@@ -24,6 +28,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "mba-fusion",
             "dmmi-model",
             "refzom-dataset",
+            "torch-files",
             "dmmi-train",
             "metrics",
         ],

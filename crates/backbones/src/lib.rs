@@ -3,6 +3,7 @@
 
 mod bert;
 mod grid;
+pub mod names;
 mod resnet;
 mod stage;
 mod swin;
@@ -11,4 +12,4 @@ pub use bert::{BertConfig, BertEncoder};
 pub use grid::FeatureGrid;
 pub use resnet::{ResNet, ResNetConfig};
 pub use stage::{Plain, StageHook, StageInfo, StageOutput, StagedBackbone};
-pub use swin::{SwinConfig, SwinTransformer};
+pub use swin::{SwinConfig, SwinTransformer, relative_position_index};

@@ -149,6 +149,14 @@ pub(crate) fn bar(length: u64) -> ProgressBar {
     bar
 }
 
+/// A turning mark for work whose length is unknown.
+pub(crate) fn spinner(message: &str) -> ProgressBar {
+    let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
+    spinner.set_message(message.to_owned());
+    spinner.enable_steady_tick(std::time::Duration::from_millis(125));
+    spinner
+}
+
 /// Recent speed: exponentially forgetting, so that a slow start or an evaluation does not mislead for long.
 #[derive(Debug, Default)]
 struct Rate {

@@ -8,6 +8,7 @@ mod encoder;
 mod image_to_text;
 pub mod loss;
 mod model;
+pub mod names;
 mod part;
 mod presets;
 mod semantics;

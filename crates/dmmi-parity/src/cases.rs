@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::data::{DataKind, images, masks, text};
 use crate::golden::{Golden, read_json};
 use crate::report::{Precision, Printing, Report};
-use crate::{network, scores, units};
+use crate::{network, scores, torch, units};
 
 /// Stack of the thread that runs the cases: Candle's backward pass is recursive.
 const STACK: usize = 512 << 20;
@@ -24,6 +24,10 @@ pub enum Kind {
     Scores,
     /// Pictures, masks or text.
     Data(DataKind),
+    /// Checkpoints of the authors' code: `files` beside `model` and `bert_model` with a CRC-32 a tensor.
+    Checkpoint,
+    /// PyTorch files with odd tensors: each entry has `dtype`, `shape` and `values`.
+    Tensors,
     /// Something else.
     NotCovered,
 }
@@ -37,6 +41,14 @@ impl Kind {
             Self::Network
         } else if has("/samples") && (has("/official_test_py") || has("/rela")) {
             Self::Scores
+        } else if has("/files") && has("/model") && has("/bert_model") {
+            Self::Checkpoint
+        } else if json.as_object().is_some_and(|entries| {
+            let fields = ["dtype", "shape", "values"];
+            let described = |e: &Value| fields.iter().all(|field| e.get(field).is_some());
+            !entries.is_empty() && entries.values().all(described)
+        }) {
+            Self::Tensors
         } else if has("/seed") && parts.iter().any(|part| has(part)) {
             Self::Units
         } else {
@@ -82,6 +94,9 @@ pub fn find(dir: &Path) -> Result<(Vec<Found>, Vec<String>)> {
             others.push(name);
         }
     }
+    // PyTorch files and recorded forward passes belong to the sidecars that speak of them.
+    let belongs = |name: &str| cases.iter().any(|case| torch::belongs(case, &dir.join(name)));
+    others.retain(|name| !belongs(name));
     Ok((cases, others))
 }
 
@@ -130,6 +145,8 @@ pub fn run_directory(
                 Kind::Data(DataKind::Polygons) => masks::run_polygons(&golden, &mut report),
                 Kind::Data(DataKind::Text) => text::run(&golden, &mut report),
                 Kind::Data(DataKind::Tags) => text::run_tags(&golden, &mut report),
+                Kind::Checkpoint => torch::checkpoint(&golden, &path, &mut report),
+                Kind::Tensors => torch::tensors(&golden, &path, &mut report),
                 Kind::NotCovered => Ok(()),
             }
             .with_context(|| format!("case {}", golden.name))?;
@@ -165,6 +182,11 @@ mod tests {
         assert_eq!(Kind::of(&network), Kind::Network);
         assert_eq!(Kind::of(&json!({"seed": 1, "interp": []})), Kind::Units);
         assert_eq!(Kind::of(&json!({"samples": [], "rela": {}})), Kind::Scores);
+        let checkpoint = json!({"files": [], "model": {}, "bert_model": {}, "seed": 1});
+        assert_eq!(Kind::of(&checkpoint), Kind::Checkpoint);
+        let tensor = json!({"a": {"dtype": "torch.bool", "shape": [], "values": [1.0]}});
+        assert_eq!(Kind::of(&tensor), Kind::Tensors);
+        assert_eq!(Kind::of(&json!({})), Kind::NotCovered);
         assert_eq!(Kind::of(&json!({"records": []})), Kind::NotCovered);
         assert_eq!(Kind::of(&json!([1, 2])), Kind::NotCovered);
     }

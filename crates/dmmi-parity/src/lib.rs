@@ -16,6 +16,7 @@ mod sidecar;
 mod stats;
 mod summary;
 mod tensors;
+mod torch;
 mod train;
 mod units;
 mod weights;

@@ -36,6 +36,8 @@ fn every_quantity_of_every_case_agrees() {
         "g1_tiny_swin",
         "g1b_units",
         "g2_tiny_resnet",
+        "g5_ckpt",
+        "g5_quirks",
         "g6_masks",
         "g6_pillow13",
         "g7_text",
@@ -59,6 +61,8 @@ fn every_quantity_of_every_case_agrees() {
         "delta1 ",
         "delta3 ",
         "buffer ",
+        "g5_ckpt_legacy.pth logits rms",
+        "bert_model: tensors of 197",
     ] {
         assert!(lines.iter().any(|l| l.name.contains(part)), "nothing compared of {part}");
     }

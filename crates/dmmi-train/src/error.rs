@@ -80,6 +80,9 @@ pub enum Error {
     /// The user asked to stop.
     #[error("stopped on request")]
     Interrupted,
+    /// A PyTorch file cannot be read or written.
+    #[error(transparent)]
+    Torch(#[from] torch_files::Error),
     /// Reading or batching data failed.
     #[error(transparent)]
     Data(#[from] refzom_dataset::DataError),
@@ -96,6 +99,9 @@ impl Error {
                 error,
                 refzom_dataset::DataError::Worker { .. } | refzom_dataset::DataError::Tensor(_)
             ),
+            Self::Torch(error) => {
+                !matches!(error, torch_files::Error::Write { .. } | torch_files::Error::Tensor(_))
+            }
             Self::Config { .. }
             | Self::Read { .. }
             | Self::Checkpoint { .. }

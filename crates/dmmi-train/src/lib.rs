@@ -18,12 +18,13 @@ mod schedule;
 mod step;
 
 pub use checkpoint::{
-    Best, EpochSums, Fingerprint, LoadedModel, ModelFile, RunDir, RunState, find_checkpoint,
-    load_model, read_model_file, save_model,
+    Best, EpochSums, Fingerprint, LoadedModel, ModelFile, ReleaseOptions, RunDir, RunState,
+    find_checkpoint, load_model, load_release, read_model_file, save_model, save_release,
 };
 pub use config::{
-    CarveConfig, CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, LeakChoice,
-    OptimizerConfig, ScheduleConfig, Score, StopConfig, TextLayers, TrainConfig, ValConfig,
+    CarveConfig, CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, InitConfig,
+    InitParts, LeakChoice, OptimizerConfig, ScheduleConfig, Score, StopConfig, TextLayers,
+    TrainConfig, ValConfig,
 };
 pub use data::{RunData, Split, load_vocabulary};
 pub use error::{Error, Result};

@@ -376,3 +376,33 @@ fn a_run_can_start_from_given_weights() {
     let error = run(config(&root.path().join("c"), &sets), cpu(), &mut ()).unwrap_err();
     assert!(error.is_bad_input() && error.to_string().contains("has shape"), "{error}");
 }
+
+#[test]
+fn an_encoder_can_start_from_a_file_of_another_library() {
+    let root = tempfile::tempdir().unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../backbones/tests/data/swin_official.pth");
+    let visual = format!("init.visual={file}");
+    let text = format!("init.text={file}");
+    let sets = [
+        "stop.steps=1",
+        "model.backbone.embed_dim=8",
+        "model.backbone.depths=[1, 2, 1, 1]",
+        "model.backbone.num_heads=[1, 2, 4, 8]",
+        "model.backbone.window_size=3",
+        "model.backbone.mlp_ratio=4",
+        visual.as_str(),
+    ];
+    let mut memory = Memory::default();
+    run(config(&root.path().join("a"), &sets), cpu(), &mut memory).unwrap();
+    let note = memory.notes.iter().find(|note| note.contains("start from")).unwrap();
+    for words in ["Swin, official names", "window 2 to 3", "fusion with the text", "missing 0"] {
+        assert!(note.contains(words), "no \"{words}\" in: {note}");
+    }
+    let refused = |sets: &[&str], word: &str| {
+        let error = run(config(&root.path().join("b"), sets), cpu(), &mut ()).unwrap_err();
+        assert!(error.is_bad_input() && error.to_string().contains(word), "{error}");
+    };
+    refused(&["stop.steps=1", &text], "a BERT");
+    let deeper = [&sets[..], &["model.backbone.depths=[1, 2, 2, 1]"]].concat();
+    refused(&deeper, "missing");
+}

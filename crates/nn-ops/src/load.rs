@@ -1,12 +1,21 @@
 //! What happened to each tensor of a file that was loaded.
 
+use std::collections::BTreeMap;
+use std::fmt;
+
 use candle_core::{Result, bail};
 
 /// Every name of the model and of the file, in exactly one list each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadReport {
-    /// In both, same shape: copied.
+    /// In both, same shape: copied. Names of the model.
     pub loaded: Vec<String>,
+    /// Of these, what was changed to fit (name, how): a resized table.
+    pub adapted: Vec<(String, String)>,
+    /// In the file only, and known not to be needed (name, reason).
+    pub ignored: Vec<(String, String)>,
+    /// In the model only, and known to be lacking in such files (name, reason): keeps its value.
+    pub kept: Vec<(String, String)>,
     /// In the model only: keeps its value.
     pub missing: Vec<String>,
     /// In the file only: unused.
@@ -16,7 +25,7 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// True when every name was loaded.
+    /// True when every name was loaded, or is known not to be needed.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty() && self.unexpected.is_empty() && self.mismatched.is_empty()
     }
@@ -52,5 +61,39 @@ impl LoadReport {
             parts.push(format!("{} of another shape ({})", names.len(), few(&names)));
         }
         bail!("the weights do not fit the model: {}", parts.join("; "))
+    }
+}
+
+/// A line a list; names with a known reason are counted by it, the others named.
+impl fmt::Display for LoadReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "loaded {}", self.loaded.len())?;
+        for (title, list) in [
+            ("adapted", &self.adapted),
+            ("not needed", &self.ignored),
+            ("first values", &self.kept),
+        ] {
+            let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+            list.iter().for_each(|(_, why)| *counts.entry(why).or_default() += 1);
+            for (why, n) in counts {
+                write!(f, "; {title} {n} ({why})")?;
+            }
+        }
+        let mismatched = self
+            .mismatched
+            .iter()
+            .map(|(name, model, file)| format!("{name}: model {model:?}, file {file:?}"));
+        let lists = [
+            ("missing", self.missing.clone()),
+            ("unexpected", self.unexpected.clone()),
+            ("mismatched", mismatched.collect()),
+        ];
+        for (title, names) in lists {
+            write!(f, "; {title} {}", names.len())?;
+            if !names.is_empty() {
+                write!(f, " ({})", names.join(", "))?;
+            }
+        }
+        Ok(())
     }
 }

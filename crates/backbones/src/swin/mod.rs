@@ -18,6 +18,7 @@ use crate::grid::FeatureGrid;
 use crate::stage::{StageHook, StageInfo, StagedBackbone};
 
 pub use self::config::SwinConfig;
+pub use self::window::relative_position_index;
 
 /// A Swin Transformer backbone.
 #[derive(Clone, Debug)]

@@ -61,8 +61,8 @@ impl WindowAttention {
     }
 }
 
-/// For each pair of cells of a window, the row of the bias table of their offset; `n²` entries, row-major.
-fn relative_position_index(window: usize) -> Vec<u32> {
+/// For each pair of cells of a window, the row of the bias table of their offset; `window⁴` entries, row-major.
+pub fn relative_position_index(window: usize) -> Vec<u32> {
     let n = window * window;
     let mut index = Vec::with_capacity(n * n);
     for a in 0..n {

@@ -25,8 +25,8 @@ Scores are percentages. At model size the truth is resized to the network's inpu
 released code does; at original size the logits are resized to the picture (bilinear).
 A sample counts as answered when any pixel is marked.")]
 pub(crate) struct EvalArgs {
-    /// A checkpoint directory, or a run directory (its best checkpoint, else its newest)
-    #[arg(long, value_name = "DIR")]
+    /// A checkpoint directory, a run directory (its best checkpoint, else its newest), or the authors' .pth
+    #[arg(long, value_name = "PATH")]
     pub(crate) checkpoint: PathBuf,
     /// A dataset directory: a refs file, instances.json and an image folder
     #[arg(long, value_name = "DIR")]

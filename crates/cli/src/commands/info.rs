@@ -27,8 +27,8 @@ use crate::progress::{count, percent};
 Presets: swin-base-release, swin-base-paper, swin-base-lavt, resnet101-release, resnet101-paper, cpu-small, quickstart;
 also swin-tiny, swin-small, swin-large, resnet50 (and swin-*-w7, swin-*-w12) with -release, -paper or -lavt.")]
 pub(crate) struct InfoArgs {
-    /// A checkpoint or run directory
-    #[arg(long, value_name = "DIR")]
+    /// A checkpoint or run directory, or the authors' .pth
+    #[arg(long, value_name = "PATH")]
     pub(crate) checkpoint: Option<PathBuf>,
     /// A run configuration (TOML)
     #[arg(long, value_name = "FILE")]

@@ -1,6 +1,7 @@
 //! One file a subcommand: its arguments, and `run(args) -> anyhow::Result<()>`.
 
 pub(crate) mod ablate;
+pub(crate) mod convert;
 pub(crate) mod eval;
 pub(crate) mod info;
 pub(crate) mod predict;
@@ -19,6 +20,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Predict(args) => predict::run(args),
         Command::Ablate(args) => ablate::run(args),
         Command::Synth(args) => synth::run(args),
+        Command::Convert(args) => convert::run(args),
         Command::Info(args) => info::run(args),
     }
 }

@@ -32,8 +32,8 @@ Writes NAME_1_mask.png (0 and 255, one an expression), NAME_overlay.png (a colou
 into --out, NAME being the picture's file name without its ending. Results of another picture are never replaced.
 score: mean probability over the mask; where nothing is found, the highest probability anywhere.")]
 pub(crate) struct PredictArgs {
-    /// A checkpoint directory, or a run directory (its best checkpoint)
-    #[arg(long, value_name = "DIR")]
+    /// A checkpoint directory, a run directory (its best checkpoint), or the authors' .pth
+    #[arg(long, value_name = "PATH")]
     pub(crate) checkpoint: PathBuf,
     /// A PNG or JPEG; - reads standard input. Turned as its EXIF orientation says
     #[arg(long, value_name = "FILE")]

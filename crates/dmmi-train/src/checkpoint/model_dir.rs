@@ -10,6 +10,7 @@ use refzom_dataset::Resampling;
 use serde::{Deserialize, Serialize};
 
 use super::commit::{commit, verify};
+use super::foreign::{ReleaseOptions, load_release};
 use super::run_dir::find_checkpoint;
 use super::weights::{load_tensors, save_tensors};
 use crate::error::{Error, Result};
@@ -110,12 +111,17 @@ pub fn read_model_file(path: impl AsRef<Path>) -> Result<(PathBuf, ModelFile)> {
     Ok((folder, file))
 }
 
-/// Loads the model that `path` means (see [`find_checkpoint`]): every tensor of the network must be in the file in its shape, and
+/// Loads the model that `path` means (see [`find_checkpoint`]), or a checkpoint of the authors ([`load_release`]): every tensor of the network must be in the file in its shape, and
 /// nothing else.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] or [`Error::Read`], naming the file and the first tensor at fault.
 pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<LoadedModel> {
+    let path = path.as_ref();
+    // A PyTorch file of the authors, with what is published for what it does not say.
+    if path.is_file() {
+        return Ok(load_release(path, &ReleaseOptions::default(), device)?.0);
+    }
     let (folder, file) = read_model_file(path)?;
     if folder.join("MANIFEST").exists() {
         verify(&folder)?;

@@ -4,6 +4,7 @@
 
 mod check;
 mod data;
+mod init;
 mod read;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use dmmi_model::{DmmiConfig, LossConfig};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
+pub use self::init::{InitConfig, InitParts};
 pub use data::{CarveConfig, DataConfig, EraseChoice, EraseToken, LeakChoice, ValConfig};
 
 /// Everything that decides a run's result. Saved beside it as `config.toml`.
@@ -22,9 +24,9 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Where checkpoints, metrics and this configuration go.
     pub out: PathBuf,
-    /// Weights to start from: a checkpoint folder or a `.safetensors` file; parameters it lacks keep their first values.
+    /// Weights to start from: a checkpoint folder, a `.safetensors` or a PyTorch file; or one file for each encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub init: Option<PathBuf>,
+    pub init: Option<InitConfig>,
     /// Datasets and how samples become tensors.
     pub data: DataConfig,
     /// Weights of the loss terms.

@@ -4,13 +4,11 @@ use std::path::Path;
 
 use candle_core::Var;
 
+use super::initial::start_from;
 use super::{OPTIMIZER, Run, RunOptions, STATE};
-use crate::checkpoint::{
-    EpochSums, FORMAT, RunState, WEIGHTS, find_checkpoint, load_strictly, load_tensors,
-};
+use crate::checkpoint::{EpochSums, FORMAT, RunState, WEIGHTS, load_strictly, load_tensors};
 use crate::data::Split;
 use crate::error::{Error, Result};
-use crate::network::Network;
 use crate::observe::{Observer, Start};
 use crate::overrides::first_difference;
 
@@ -59,8 +57,9 @@ impl Run {
                     observer.note("no checkpoint yet: starting from the beginning")?;
                 }
                 if let Some(init) = self.config.init.clone() {
-                    let note = start_from(&self.network, &init)?;
-                    observer.note(&note)?;
+                    for note in start_from(&self.network.store, &self.config.model, &init)? {
+                        observer.note(&note)?;
+                    }
                 }
                 self.fresh()
             }
@@ -137,34 +136,4 @@ impl Run {
         observer.note(&format!("resuming after step {} from {}", state.step, path.display()))?;
         Ok(state)
     }
-}
-
-/// Copies the weights that fit from a checkpoint folder or a `.safetensors` file; says what was done.
-fn start_from(network: &Network, path: &Path) -> Result<String> {
-    let file =
-        if path.is_dir() { find_checkpoint(path)?.join(WEIGHTS) } else { path.to_path_buf() };
-    let tensors = load_tensors(&file, &network.device)?;
-    let report = network.store.check(&tensors);
-    if let Some((name, model, found)) = report.mismatched.first() {
-        return Err(Error::checkpoint(
-            &file,
-            format!(
-                "init: {name} has shape {found:?}, the network's is {model:?}; use weights of the same network"
-            ),
-        ));
-    }
-    if report.loaded.is_empty() {
-        return Err(Error::checkpoint(
-            &file,
-            "init: no tensor has a name of this network; use weights of the same network",
-        ));
-    }
-    let report = network.store.load(&tensors)?;
-    Ok(format!(
-        "{} of {} tensors start from {}; {} in the file were not used",
-        report.loaded.len(),
-        report.loaded.len() + report.missing.len(),
-        file.display(),
-        report.unexpected.len()
-    ))
 }

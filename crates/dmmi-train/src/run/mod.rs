@@ -4,6 +4,7 @@
 
 mod begin;
 mod epoch;
+mod initial;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,0 +1,145 @@
+//! `dmmi-cli convert`: a checkpoint of the authors' PyTorch code to a checkpoint folder of ours, and back.
+
+#![allow(clippy::print_stdout)] // results go to standard output
+
+use std::path::{Path, PathBuf};
+
+use candle_core::Device;
+use clap::Args;
+use dmmi_model::BackboneConfig;
+use dmmi_model::names::Heads;
+use dmmi_train::{ReleaseOptions, load_model, load_release, save_model, save_release};
+
+use crate::exit::bad_input;
+use crate::progress::spinner;
+
+/// Arguments of `convert`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  dmmi-cli convert model_best_refcoco.pth runs/authors     PyTorch to a folder for eval, predict and train
+  dmmi-cli convert runs/coco33 ours.pth                    back: torch.load, load_state_dict(strict=True)
+
+The network's sizes are read off the shapes in the file. The numbers of attention heads cannot be: the
+published ones are taken (64 channels a head in the text encoder, 8 heads in the decoders) unless stated.
+Nothing in a PyTorch file is executed. Encoders alone (Swin, ResNet, BERT files) are not converted: name
+them in a training's configuration, init = { visual = \"swin.pth\", text = \"bert.bin\" }.")]
+pub(crate) struct ConvertArgs {
+    /// A PyTorch checkpoint (.pth) with `model` and `bert_model`, or a checkpoint or run directory of ours
+    #[arg(value_name = "FROM")]
+    pub(crate) from: PathBuf,
+    /// The directory to write, or the .pth file
+    #[arg(value_name = "TO")]
+    pub(crate) to: PathBuf,
+    /// Attention heads of the text encoder, if they are not the published ones
+    #[arg(long, value_name = "N")]
+    pub(crate) text_heads: Option<usize>,
+    /// Attention heads of the decoders, if they are not 8
+    #[arg(long, value_name = "N")]
+    pub(crate) decoder_heads: Option<usize>,
+    /// The vocabulary: bert-base-uncased, synthetic, or a WordPiece vocab.txt [default: bert-base-uncased]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) vocab: Option<String>,
+    /// Pixels a side of the input [default: the checkpoint's args.img_size, else 480]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(32..=4096))]
+    pub(crate) image_size: Option<u32>,
+    /// Word pieces of an expression [default: 20]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=512))]
+    pub(crate) max_words: Option<u32>,
+    /// Replace what is there
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// Runs `convert`.
+pub(crate) fn run(args: ConvertArgs) -> anyhow::Result<()> {
+    if args.to.exists() && !args.force {
+        return Err(bad_input!(
+            "{} exists; choose another name or give --force",
+            args.to.display()
+        ));
+    }
+    // --force replaces a checkpoint, never a folder of other things.
+    if args.to.is_dir() && !args.to.join("model.safetensors").is_file() {
+        return Err(bad_input!(
+            "{} is a directory that holds no model; choose another name",
+            args.to.display()
+        ));
+    }
+    if args.from.is_file() { from_release(&args) } else { to_release(&args) }
+}
+
+fn from_release(args: &ConvertArgs) -> anyhow::Result<()> {
+    if is_torch(&args.to) || args.to.is_file() {
+        return Err(bad_input!(
+            "{} is to become a directory; give a name without .pth",
+            args.to.display()
+        ));
+    }
+    let options = ReleaseOptions {
+        heads: Heads { text: args.text_heads, decoder: args.decoder_heads },
+        vocab: args.vocab.clone(),
+        image_size: args.image_size.map(|side| side as usize),
+        max_words: args.max_words.map(|words| words as usize),
+    };
+    let progress = spinner(&format!("reading {}", args.from.display()));
+    let (loaded, report) = load_release(&args.from, &options, &Device::Cpu)?;
+    progress.set_message(format!("writing {}", args.to.display()));
+    save_model(&args.to, &loaded.store, &loaded.file)?;
+    progress.finish_and_clear();
+    println!("read        {}", args.from.display());
+    println!("network     {}", summary(&loaded.file.model));
+    let [h, w] = loaded.file.image_size;
+    println!("input       {h} x {w} pixels, {} word pieces", loaded.file.max_words);
+    for line in report.to_string().split("; ") {
+        println!("tensors     {line}");
+    }
+    println!("written     {}", args.to.display());
+    println!(
+        "next        dmmi-cli eval --checkpoint {} --data DIR --split test",
+        args.to.display()
+    );
+    Ok(())
+}
+
+fn to_release(args: &ConvertArgs) -> anyhow::Result<()> {
+    if !is_torch(&args.to) {
+        return Err(bad_input!(
+            "{} is a checkpoint of ours, so {} must end in .pth, .pt or .bin",
+            args.from.display(),
+            args.to.display()
+        ));
+    }
+    let progress = spinner(&format!("reading {}", args.from.display()));
+    let loaded = load_model(&args.from, &Device::Cpu)?;
+    progress.set_message(format!("writing {}", args.to.display()));
+    let tensors = save_release(&args.to, &loaded)?;
+    progress.finish_and_clear();
+    println!("read        {}", loaded.path.display());
+    println!("network     {}", summary(&loaded.file.model));
+    println!(
+        "tensors     {tensors} under model and bert_model (dead copies, counts and position indices included)"
+    );
+    println!("written     {}", args.to.display());
+    Ok(())
+}
+
+fn is_torch(path: &Path) -> bool {
+    path.extension().is_some_and(|e| ["pth", "pt", "bin"].iter().any(|known| e == *known))
+}
+
+fn summary(model: &dmmi_model::DmmiConfig) -> String {
+    let visual = match &model.backbone {
+        BackboneConfig::Swin(swin) => format!(
+            "Swin {} channels, depths {:?}, heads {:?}, window {}",
+            swin.embed_dim, swin.depths, swin.num_heads, swin.window_size
+        ),
+        BackboneConfig::Resnet(resnet) => {
+            format!("ResNet {} channels, blocks {:?}", resnet.width, resnet.layers)
+        }
+    };
+    let text = &model.text;
+    format!(
+        "{visual}; text {} layers of {} channels, {} heads; decoders {} heads",
+        text.num_layers, text.hidden_size, text.num_heads, model.decoder.num_heads
+    )
+}
