@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{ablate, convert, eval, info, predict, quickstart, synth, train};
+use crate::commands::{ablate, convert, data, eval, info, predict, quickstart, synth, train};
 
 /// Referring image segmentation with zero, one or many targets (DMMI, ICCV 2023), in Rust.
 ///
@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Synth(synth::SynthArgs),
     /// Turn a PyTorch checkpoint of the authors' code into a checkpoint folder, and back
     Convert(convert::ConvertArgs),
+    /// Check, count, show, convert and split data sets
+    Data(data::DataArgs),
     /// Describe a checkpoint, configuration or preset: parameters, FLOPs and activation memory by part
     Info(info::InfoArgs),
 }

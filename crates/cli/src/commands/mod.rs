@@ -2,6 +2,7 @@
 
 pub(crate) mod ablate;
 pub(crate) mod convert;
+pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod info;
 pub(crate) mod predict;
@@ -21,6 +22,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Ablate(args) => ablate::run(args),
         Command::Synth(args) => synth::run(args),
         Command::Convert(args) => convert::run(args),
+        Command::Data(args) => data::run(args),
         Command::Info(args) => info::run(args),
     }
 }
