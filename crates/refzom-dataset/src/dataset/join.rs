@@ -8,7 +8,7 @@ use crate::mask::check_extent;
 use crate::{Annotation, ImageEntry, RefRecord, Segmentation};
 
 /// Longest sentence, in characters; the longest of Ref-ZOM has a few hundred.
-const MAX_EXPRESSION: usize = 10_000;
+pub(crate) const MAX_EXPRESSION: usize = 10_000;
 
 /// A record whose image and outlines are known and can be drawn.
 #[derive(Clone, Debug, PartialEq)]

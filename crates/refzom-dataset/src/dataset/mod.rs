@@ -22,10 +22,14 @@ pub use sample::{Sample, TargetKind};
 
 pub(crate) use format::split_of_name;
 pub(crate) use images::{ImageFinder, is_inside};
+pub(crate) use join::MAX_EXPRESSION;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
+use rand::seq::SliceRandom;
+
+use crate::sampler::sample_rng;
 use crate::{DataError, Mask};
 
 /// The samples of one split, in the order of the file.
@@ -79,6 +83,25 @@ impl Dataset {
     /// Only the first `count` samples.
     pub fn truncated(mut self, count: usize) -> Self {
         self.samples.truncate(count);
+        self
+    }
+
+    /// Only the samples that `keep` answers true for.
+    pub fn filtered(mut self, keep: impl FnMut(&Sample) -> bool) -> Self {
+        self.samples.retain(keep);
+        self
+    }
+
+    /// `count` samples drawn with `seed`, each at most once, in the order of the file.
+    pub fn drawn(mut self, count: usize, seed: u64) -> Self {
+        if count < self.samples.len() {
+            let mut rng = sample_rng(seed, 0, u64::MAX);
+            let mut places: Vec<usize> = (0..self.samples.len()).collect();
+            let (chosen, _) = places.partial_shuffle(&mut rng, count);
+            let chosen: BTreeSet<usize> = chosen.iter().copied().collect();
+            let all = self.samples.into_iter().enumerate();
+            self.samples = all.filter(|(i, _)| chosen.contains(i)).map(|(_, s)| s).collect();
+        }
         self
     }
 
