@@ -80,7 +80,7 @@ fn checkpoints() {
 
 #[test]
 fn help_is_there_for_every_command() {
-    for command in ["train", "eval", "predict", "synth", "quickstart", "info"] {
+    for command in ["train", "eval", "predict", "synth", "quickstart", "info", "data"] {
         let output = run(&[command, "--help"]);
         assert!(output.status.success(), "{command}");
         assert!(String::from_utf8_lossy(&output.stdout).contains("Usage: dmmi-cli"), "{command}");

@@ -13,6 +13,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 pub(crate) use data::ReportData;
+pub(crate) use page::STYLE;
 
 /// The page as HTML text.
 ///
@@ -27,10 +28,22 @@ pub(crate) fn render(data: &ReportData) -> Result<String> {
 /// # Errors
 /// If a chart cannot be drawn or the file not written.
 pub(crate) fn write(data: &ReportData, path: &Path) -> Result<()> {
-    let html = render(data)?;
-    let temporary = path.with_extension("html.tmp");
-    fs::write(&temporary, html).with_context(|| format!("cannot write {}", temporary.display()))?;
-    fs::rename(&temporary, path).with_context(|| format!("cannot write {}", path.display()))
+    save(path, &render(data)?)
+}
+
+/// Writes a text file, making its folder; a reader never sees half a file.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(crate) fn save(path: &Path, text: &str) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        fs::create_dir_all(parent).with_context(context)?;
+    }
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    fs::write(&temporary, text).with_context(context)?;
+    fs::rename(&temporary, path).with_context(context)
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::data::ReportData;
 use super::{curves, gallery, tables};
 
-const STYLE: &str = include_str!("page.css");
+/// The style sheet of every page that this program writes.
+pub(crate) const STYLE: &str = include_str!("page.css");
 
 /// The page as HTML text.
 pub(super) fn render(data: &ReportData) -> Result<String> {

@@ -4,7 +4,7 @@
 //! Masks are row-major, one byte a pixel (0 outside, anything else inside), as long as the picture has pixels.
 
 use anyhow::{Result, ensure};
-use image::{Rgb, RgbImage};
+use image::{Rgb, RgbImage, Rgba, RgbaImage};
 
 use super::palette::{CORRECT, Colour, MISSED, WRONG};
 
@@ -36,14 +36,42 @@ impl Default for Look {
 /// # Errors
 /// If a mask does not fit the picture.
 pub(crate) fn overlay(image: &RgbImage, layers: &[Layer<'_>], look: Look) -> Result<RgbImage> {
-    layers.iter().try_for_each(|layer| check(image, layer.mask))?;
+    layers.iter().try_for_each(|layer| check(image.dimensions(), layer.mask))?;
     let mut out = image.clone();
     for layer in layers {
         fill(&mut out, layer.mask, layer.colour, look.opacity);
     }
-    let thickness = look.outline.unwrap_or_else(|| outline_for(image));
+    let thickness = look.outline.unwrap_or_else(|| outline_for(image.dimensions()));
     for layer in layers {
-        outline(&mut out, layer.mask, layer.colour, thickness);
+        paint_outline(&mut out, layer.mask, layer.colour, thickness);
+    }
+    Ok(out)
+}
+
+/// The layers alone, to be laid over a picture of `(width, height)`: clear where no mask is.
+///
+/// # Errors
+/// If a mask does not fit the size.
+pub(crate) fn transparent(
+    (width, height): (u32, u32),
+    layers: &[Layer<'_>],
+    look: Look,
+) -> Result<RgbaImage> {
+    let mut out = RgbaImage::new(width, height);
+    let strength = (look.opacity.clamp(0.0, 1.0) * 255.0).round() as u8;
+    for layer in layers {
+        check((width, height), layer.mask)?;
+        let [r, g, b] = layer.colour;
+        for (pixel, _) in out.pixels_mut().zip(layer.mask).filter(|(_, inside)| **inside != 0) {
+            *pixel = Rgba([r, g, b, strength]);
+        }
+    }
+    for layer in layers {
+        let [r, g, b] = layer.colour;
+        let thickness = look.outline.unwrap_or_else(|| outline_for((width, height)));
+        outline(layer.mask, width as usize, thickness, |x, y| {
+            out.put_pixel(x, y, Rgba([r, g, b, 255]));
+        });
     }
     Ok(out)
 }
@@ -54,8 +82,8 @@ pub(crate) fn overlay(image: &RgbImage, layers: &[Layer<'_>], look: Look) -> Res
 /// # Errors
 /// If a mask does not fit the picture.
 pub(crate) fn comparison(image: &RgbImage, predicted: &[u8], truth: &[u8]) -> Result<RgbImage> {
-    check(image, predicted)?;
-    check(image, truth)?;
+    check(image.dimensions(), predicted)?;
+    check(image.dimensions(), truth)?;
     let mut out = image.clone();
     for ((pixel, &p), &t) in out.pixels_mut().zip(predicted).zip(truth) {
         let grey = grey(*pixel);
@@ -66,12 +94,11 @@ pub(crate) fn comparison(image: &RgbImage, predicted: &[u8], truth: &[u8]) -> Re
             (false, false) => grey,
         };
     }
-    outline(&mut out, truth, [255, 255, 255], outline_for(image));
+    paint_outline(&mut out, truth, [255, 255, 255], outline_for(image.dimensions()));
     Ok(out)
 }
 
-fn check(image: &RgbImage, mask: &[u8]) -> Result<()> {
-    let (width, height) = image.dimensions();
+fn check((width, height): (u32, u32), mask: &[u8]) -> Result<()> {
     ensure!(
         mask.len() as u64 == u64::from(width) * u64::from(height),
         "mask has {} pixels, the picture {width}x{height}; resize the mask first",
@@ -86,17 +113,19 @@ fn fill(out: &mut RgbImage, mask: &[u8], colour: Colour, opacity: f32) {
     }
 }
 
-/// Paints the pixels of the mask that are within `thickness` steps of its outside. The border of the
+fn paint_outline(out: &mut RgbImage, mask: &[u8], colour: Colour, thickness: u32) {
+    outline(mask, out.width() as usize, thickness, |x, y| out.put_pixel(x, y, Rgb(colour)));
+}
+
+/// Visits the pixels of the mask that are within `thickness` steps of its outside. The border of the
 /// picture is no outside: a mask that covers everything has no outline.
-fn outline(out: &mut RgbImage, mask: &[u8], colour: Colour, thickness: u32) {
-    let width = out.width() as usize;
+fn outline(mask: &[u8], width: usize, thickness: u32, mut visit: impl FnMut(u32, u32)) {
     let mut inner = mask.to_vec();
     for _ in 0..thickness {
         let ring = edge(&inner, width);
         for index in ring {
             inner[index] = 0;
-            let (x, y) = (index % width, index / width);
-            out.put_pixel(x as u32, y as u32, Rgb(colour));
+            visit((index % width) as u32, (index / width) as u32);
         }
     }
 }
@@ -118,8 +147,8 @@ fn edge(mask: &[u8], width: usize) -> Vec<usize> {
 }
 
 /// One pixel on small pictures, up to four on large ones.
-fn outline_for(image: &RgbImage) -> u32 {
-    (image.width().min(image.height()) / 160).clamp(1, 4)
+fn outline_for((width, height): (u32, u32)) -> u32 {
+    (width.min(height) / 160).clamp(1, 4)
 }
 
 fn blend(under: Rgb<u8>, over: Colour, opacity: f32) -> Rgb<u8> {
@@ -174,6 +203,17 @@ mod tests {
         let out = overlay(&image, &layers, Look { opacity: 1.0, outline: Some(1) }).unwrap();
         assert_eq!(out.get_pixel(1, 1).0, RED);
         assert_eq!(out.get_pixel(0, 0).0, [0, 0, 255]); // covers the picture: no outline, only fill
+    }
+
+    #[test]
+    fn transparent_layers_are_clear_outside() {
+        let mask = square(9, 2, 7);
+        let layers = [Layer { mask: &mask, colour: RED }];
+        let out = transparent((9, 9), &layers, Look { opacity: 0.5, outline: Some(1) }).unwrap();
+        assert_eq!(out.get_pixel(0, 0).0, [0; 4]);
+        assert_eq!(out.get_pixel(2, 2).0, [255, 0, 0, 255]);
+        assert_eq!(out.get_pixel(4, 4).0, [255, 0, 0, 128]);
+        assert!(transparent((8, 9), &layers, Look::default()).is_err());
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub(crate) fn series(index: usize) -> Colour {
     SERIES[index % SERIES.len()]
 }
 
+/// Expressions that mean nothing, one object, several: wherever kinds are told apart by colour.
+pub(crate) const KINDS: [Colour; 3] = [[0xE6, 0x9F, 0x00], [0x00, 0x72, 0xB2], [0x00, 0x9E, 0x73]];
+
 /// `#rrggbb`.
 pub(crate) fn hex(colour: Colour) -> String {
     format!("#{:02x}{:02x}{:02x}", colour[0], colour[1], colour[2])
