@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod batch;
+pub mod build_zom;
 pub mod dataset;
 pub mod doctor;
 mod error;
