@@ -1,5 +1,6 @@
 //! `dmmi-cli data`: look at, check, convert and split data sets. One file a subcommand; the logic lies in `refzom-dataset`.
 
+mod build_zom;
 mod convert;
 mod doctor;
 mod gallery;
@@ -31,6 +32,8 @@ enum DataCommand {
     Convert(convert::ConvertArgs),
     /// Carve a val split out of train, by image
     Split(split::SplitArgs),
+    /// Build a set like Ref-ZOM from COCO instances, captions and RefCOCO-style files
+    BuildZom(build_zom::BuildZomArgs),
 }
 
 /// Runs the chosen subcommand.
@@ -44,5 +47,6 @@ pub(crate) fn run(args: DataArgs) -> Result<()> {
         DataCommand::Gallery(args) => gallery::run(args),
         DataCommand::Convert(args) => convert::run(args),
         DataCommand::Split(args) => split::run(args),
+        DataCommand::BuildZom(args) => build_zom::run(args),
     }
 }
