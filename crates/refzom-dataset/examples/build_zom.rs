@@ -19,7 +19,12 @@ fn main() -> anyhow::Result<()> {
     let plan = ZomPlan::make(ZomConfig::ref_zom(), &inputs, |_| {})?;
     for chosen in plan.chosen.iter().step_by(10) {
         let candidate = &chosen.candidate;
-        eprintln!("{:<5} {:<16} {}", candidate.kind(), candidate.origin.label(), candidate.sentence);
+        eprintln!(
+            "{:<5} {:<16} {}",
+            candidate.kind(),
+            candidate.origin.label(),
+            candidate.sentence
+        );
     }
     plan.write_to(&out, Placing::Link, |_| {})?;
     eprintln!("{} expressions in {out}", plan.chosen.len());

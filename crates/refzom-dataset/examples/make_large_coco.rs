@@ -21,13 +21,18 @@ fn main() -> anyhow::Result<()> {
     let images: i64 = args.next().context(usage)?.parse()?;
     let dir = std::path::PathBuf::from(args.next().context(usage)?);
     std::fs::create_dir_all(&dir)?;
-    let open = |name: &str| File::create(dir.join(name)).map(|file| BufWriter::with_capacity(1 << 20, file));
+    let open = |name: &str| {
+        File::create(dir.join(name)).map(|file| BufWriter::with_capacity(1 << 20, file))
+    };
     let (mut instances, mut captions) = (open("instances.json")?, open("captions.json")?);
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     write!(instances, "{{\"info\": {{\"description\": \"synthetic\"}}, \"images\": [")?;
     for id in 1..=images {
         let comma = if id > 1 { ", " } else { "" };
-        write!(instances, "{comma}{{\"id\": {id}, \"file_name\": \"COCO_train2014_{id:012}.jpg\", \"width\": 640, \"height\": 480, \"license\": 1, \"flickr_url\": \"none\"}}")?;
+        write!(
+            instances,
+            "{comma}{{\"id\": {id}, \"file_name\": \"COCO_train2014_{id:012}.jpg\", \"width\": 640, \"height\": 480, \"license\": 1, \"flickr_url\": \"none\"}}"
+        )?;
     }
     write!(instances, "], \"licenses\": [], \"annotations\": [")?;
     write!(captions, "{{\"annotations\": [")?;
@@ -44,17 +49,33 @@ fn main() -> anyhow::Result<()> {
             let points = rng.random_range(8..60);
             for point in 0..points {
                 let comma = if point > 0 { ", " } else { "" };
-                write!(instances, "{comma}{:.2}, {:.2}", x + rng.random_range(0.0..120.0), y + rng.random_range(0.0..120.0))?;
+                write!(
+                    instances,
+                    "{comma}{:.2}, {:.2}",
+                    x + rng.random_range(0.0..120.0),
+                    y + rng.random_range(0.0..120.0)
+                )?;
             }
             let crowd = i32::from(rng.random_bool(0.01));
-            write!(instances, "]], \"area\": 7000.5, \"iscrowd\": {crowd}, \"image_id\": {image}, \"bbox\": [{x:.2}, {y:.2}, 120.0, 120.0], \"category_id\": {}, \"id\": {ann}}}", category + 1)?;
+            write!(
+                instances,
+                "]], \"area\": 7000.5, \"iscrowd\": {crowd}, \"image_id\": {image}, \"bbox\": [{x:.2}, {y:.2}, 120.0, 120.0], \"category_id\": {}, \"id\": {ann}}}",
+                category + 1
+            )?;
         }
         let mut pick = |list: &[&'static str]| list[rng.random_range(0..list.len())];
         for _ in 0..5 {
             caption += 1;
             let (first, second) = (named[caption as usize % named.len()].1, named[0].1);
             let comma = if caption > 1 { ", " } else { "" };
-            write!(captions, "{comma}{{\"image_id\": {image}, \"id\": {caption}, \"caption\": \"A {} {first} {} {} a {} {second}.\"}}", pick(&COLOURS), pick(&DOING), pick(&WHERE), pick(&COLOURS))?;
+            write!(
+                captions,
+                "{comma}{{\"image_id\": {image}, \"id\": {caption}, \"caption\": \"A {} {first} {} {} a {} {second}.\"}}",
+                pick(&COLOURS),
+                pick(&DOING),
+                pick(&WHERE),
+                pick(&COLOURS)
+            )?;
         }
         for (object, noun) in named.iter().take(2) {
             let text = format!("the {} {noun} {} the {}", pick(&COLOURS), pick(&WHERE), named[0].1);
@@ -67,7 +88,12 @@ fn main() -> anyhow::Result<()> {
                 split: if image % 10 == 0 { "val" } else { "train" }.into(),
                 file_name: String::new(),
                 sent_ids: vec![sent_id],
-                sentences: vec![Sentence { tokens: Vec::new(), raw: text.clone(), sent: text, sent_id }],
+                sentences: vec![Sentence {
+                    tokens: Vec::new(),
+                    raw: text.clone(),
+                    sent: text,
+                    sent_id,
+                }],
                 source: None,
                 no_target: None,
             });
@@ -76,7 +102,12 @@ fn main() -> anyhow::Result<()> {
     write!(instances, "], \"categories\": [")?;
     for (i, category) in CATEGORIES.iter().enumerate() {
         let comma = if i > 0 { ", " } else { "" };
-        write!(instances, "{comma}{{\"id\": {}, \"name\": \"{}\", \"supercategory\": \"\"}}", i + 1, category.name)?;
+        write!(
+            instances,
+            "{comma}{{\"id\": {}, \"name\": \"{}\", \"supercategory\": \"\"}}",
+            i + 1,
+            category.name
+        )?;
     }
     writeln!(instances, "]}}")?;
     writeln!(captions, "]}}")?;

@@ -98,7 +98,8 @@ impl fmt::Display for Colour {
 }
 
 const NUMBERS: [&str; 13] = [
-    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten",
+    "eleven", "twelve",
 ];
 
 /// A number word or a numeral, 1 to 99.
@@ -134,7 +135,10 @@ mod tests {
 
     #[test]
     fn numbers_are_words_or_numerals() {
-        assert_eq!((number_of("two"), number_of("2"), number_of("both")), (Some(2), Some(2), Some(2)));
+        assert_eq!(
+            (number_of("two"), number_of("2"), number_of("both")),
+            (Some(2), Some(2), Some(2))
+        );
         assert_eq!((number_of("0"), number_of("many"), number_of("1000")), (None, None, None));
         assert_eq!((number_word(3).as_str(), number_word(40).as_str()), ("three", "40"));
     }

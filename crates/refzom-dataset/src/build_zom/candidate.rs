@@ -39,7 +39,10 @@ impl Candidate {
 #[serde(tag = "source", rename_all = "snake_case")]
 pub enum Origin {
     /// An expression of a refs file, as it stands.
-    Expression(Quoted),
+    Expression {
+        /// The expression.
+        from: Quoted,
+    },
     /// A template filled with category words.
     Prompt {
         /// For example `all the {plural}`.
@@ -81,7 +84,7 @@ impl Origin {
     /// The source in one word, as in `provenance.jsonl`.
     pub fn label(&self) -> &'static str {
         match self {
-            Self::Expression(_) => "expression",
+            Self::Expression { .. } => "expression",
             Self::Prompt { .. } => "prompt",
             Self::Combined { .. } => "combined",
             Self::HandWritten { .. } => "hand_written",
@@ -93,7 +96,9 @@ impl Origin {
     /// The checks of a borrowed sentence.
     pub fn checks(&self) -> Option<&Passed> {
         match self {
-            Self::OtherCaption { checks, .. } | Self::OtherExpression { checks, .. } => Some(checks),
+            Self::OtherCaption { checks, .. } | Self::OtherExpression { checks, .. } => {
+                Some(checks)
+            }
             _ => None,
         }
     }

@@ -135,10 +135,16 @@ impl Catalog {
             };
             visit_arrays(path, visit, |bytes| progress(path, bytes))?;
             if catalog.pictures.len() == images {
-                return Err(DataError::format(path, "holds no images; give COCO's instances_*.json"));
+                return Err(DataError::format(
+                    path,
+                    "holds no images; give COCO's instances_*.json",
+                ));
             }
             if raw.len() == annotations {
-                return Err(DataError::format(path, "holds no annotations; give COCO's instances_*.json"));
+                return Err(DataError::format(
+                    path,
+                    "holds no annotations; give COCO's instances_*.json",
+                ));
             }
         }
         catalog.join(raw, &names)?;
@@ -163,11 +169,18 @@ impl Catalog {
         Ok(())
     }
 
-    fn join(&mut self, raw: Vec<(i64, Object)>, names: &HashMap<i64, String>) -> Result<(), DataError> {
+    fn join(
+        &mut self,
+        raw: Vec<(i64, Object)>,
+        names: &HashMap<i64, String>,
+    ) -> Result<(), DataError> {
         let index: HashMap<i64, CategoryIndex> =
             names.iter().filter_map(|(id, name)| Some((*id, index_of(name)?))).collect();
-        let mut unknown: Vec<String> =
-            names.iter().filter(|(id, _)| !index.contains_key(id)).map(|(_, name)| name.clone()).collect();
+        let mut unknown: Vec<String> = names
+            .iter()
+            .filter(|(id, _)| !index.contains_key(id))
+            .map(|(_, name)| name.clone())
+            .collect();
         unknown.sort();
         self.unknown = unknown;
         for (image_id, mut object) in raw {
@@ -265,7 +278,8 @@ pub(super) mod tests {
         let images = objects.iter().map(|o| o.0).max().unwrap_or(0);
         let mut catalog = Catalog { files: vec!["test.json".into()], ..Catalog::default() };
         for id in 1..=images {
-            let image = StoredImage { id, file_name: format!("{id}.jpg").into(), width: 100, height: 100 };
+            let image =
+                StoredImage { id, file_name: format!("{id}.jpg").into(), width: 100, height: 100 };
             catalog.add_image(image).unwrap();
         }
         let names: HashMap<i64, String> = super::super::categories::CATEGORIES
@@ -291,7 +305,8 @@ pub(super) mod tests {
 
     #[test]
     fn coco33_is_read_as_serde_reads_it() {
-        let path = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/coco33/instances.json"));
+        let path =
+            PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/coco33/instances.json"));
         let catalog = Catalog::read(std::slice::from_ref(&path), |_, _| {}).unwrap();
         let whole = crate::Instances::load(&path).unwrap();
         assert_eq!(catalog.pictures().len(), whole.images.len());

@@ -250,7 +250,8 @@ mod tests {
 
     #[test]
     fn tables_name_categories_of_coco() {
-        let named = HYPERNYMS.iter().flat_map(|h| h.members).chain(CONFUSABLE.iter().copied().flatten());
+        let named =
+            HYPERNYMS.iter().flat_map(|h| h.members).chain(CONFUSABLE.iter().copied().flatten());
         for name in named {
             assert!(index_of(name).is_some(), "{name}");
         }

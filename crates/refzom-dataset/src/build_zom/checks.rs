@@ -123,9 +123,17 @@ impl Failed {
 ///
 /// # Errors
 /// The check that failed.
-pub fn check(phrase: &Phrase, picture: &Picture, evidence: &Evidence, texts: usize) -> Result<Passed, Failed> {
+pub fn check(
+    phrase: &Phrase,
+    picture: &Picture,
+    evidence: &Evidence,
+    texts: usize,
+) -> Result<Passed, Failed> {
     let meaning = phrase.meaning.filter(|meaning| meaning.exact).ok_or(Failed::NotVerifiable)?;
-    let wanted = meaning.categories.with_confusable();
+    let wanted = (meaning.categories | phrase.core).with_confusable();
+    if phrase.joined && picture.present.meets(phrase.context) {
+        return Err(Failed::NotAPhrase(NotAPhrase::Coordinated)); // "a woman in red and a dog", and the dog is there
+    }
     if picture.present.meets(wanted) {
         return Err(Failed::Annotated);
     }
@@ -152,17 +160,20 @@ pub fn conflict(
     evidence: &Evidence,
     texts: usize,
 ) -> Option<Passed> {
-    let meaning = phrase.meaning.filter(|meaning| meaning.exact && meaning.categories.len() == 1)?;
+    let meaning =
+        phrase.meaning.filter(|meaning| meaning.exact && meaning.categories.len() == 1)?;
     let category = meaning.categories.iter().next()?;
     let image = &catalog.pictures()[picture];
-    let count = catalog.objects(picture).iter().filter(|o| o.category == Some(category as u8)).count();
+    let count =
+        catalog.objects(picture).iter().filter(|o| o.category == Some(category as u8)).count();
     let sure = count > 0 && !image.crowds.has(category) && !evidence.contradicts(category, count);
     if !sure {
         return None;
     }
     let name = CATEGORIES[category].name;
     let colours: Vec<Colour> = evidence.colours_of(category).collect();
-    let far = |said: &Colour| !colours.is_empty() && colours.iter().all(|known| known.excludes(*said));
+    let far =
+        |said: &Colour| !colours.is_empty() && colours.iter().all(|known| known.excludes(*said));
     let found = match phrase.number {
         Number::Exactly(said) if said as usize > count && CATEGORIES[category].counted => {
             Conflict::Number { category: name, said, known: count }
@@ -189,13 +200,13 @@ fn names(set: CategorySet) -> Vec<&'static str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::catalog::tests::catalog;
+    use super::super::phrase::tests::TAGGER;
     use super::*;
-    use crate::PerceptronTagger;
 
     const BOX: [f32; 4] = [0., 0., 30., 30.];
 
     fn phrase(text: &str) -> Phrase {
-        Phrase::parse(text, &PerceptronTagger::masc().unwrap(), 18).unwrap()
+        Phrase::parse(text, &*TAGGER, 18).unwrap()
     }
 
     fn judge(text: &str, objects: &[&str], about: &[&str]) -> Result<Passed, Failed> {
@@ -220,12 +231,20 @@ mod tests {
             assert_eq!(judge("a brown dog", &["car"], &[said]), Err(Failed::Mentioned), "{said}");
         }
         assert!(judge("a brown dog", &["car"], &["a hot pan"]).is_ok());
+        let joined = judge("a dog in a hat and a car", &["car"], &["a road"]);
+        assert_eq!(joined, Err(Failed::NotAPhrase(NotAPhrase::Coordinated)));
         assert_eq!(judge("a brown dog", &["car"], &[]), Err(Failed::NoText));
     }
 
     #[test]
     fn what_coco_does_not_annotate_is_not_verifiable() {
-        for text in ["a tall building", "the street sign", "a wooden table", "a red shirt", "the animal on the left"] {
+        for text in [
+            "a tall building",
+            "the street sign",
+            "a wooden table",
+            "a red shirt",
+            "the animal on the left",
+        ] {
             assert_eq!(judge(text, &["car"], &["a road"]), Err(Failed::NotVerifiable), "{text}");
         }
     }
@@ -242,15 +261,34 @@ mod tests {
         let conflicts = |text: &str, dogs: usize, about: &[&str]| {
             let all = vec![(1, "dog", false, BOX); dogs];
             let evidence = Evidence::of_texts(about.iter().copied());
-            conflict(&phrase(text), &catalog(&all), 0, &evidence, about.len()).and_then(|p| p.conflict)
+            conflict(&phrase(text), &catalog(&all), 0, &evidence, about.len())
+                .and_then(|p| p.conflict)
         };
-        assert!(matches!(conflicts("a black dog", 1, &["a white dog"]), Some(Conflict::Colour { .. })));
-        assert_eq!(conflicts("a black dog", 1, &["a brown dog"]), None, "dark brown may pass for black");
-        assert_eq!(conflicts("a black dog", 2, &["a white dog and a dog"]), None, "the second may be black");
+        assert!(matches!(
+            conflicts("a black dog", 1, &["a white dog"]),
+            Some(Conflict::Colour { .. })
+        ));
+        assert_eq!(
+            conflicts("a black dog", 1, &["a brown dog"]),
+            None,
+            "dark brown may pass for black"
+        );
+        assert_eq!(
+            conflicts("a black dog", 2, &["a white dog and a dog"]),
+            None,
+            "the second may be black"
+        );
         assert_eq!(conflicts("a black dog", 1, &["a dog"]), None, "its colour is not known");
         assert_eq!(conflicts("a black dog", 1, &["a white dog", "a black dog"]), None);
-        assert!(matches!(conflicts("three dogs running", 2, &["two dogs"]), Some(Conflict::Number { said: 3, known: 2, .. })));
-        assert_eq!(conflicts("three dogs running", 2, &["three dogs"]), None, "annotations are incomplete");
+        assert!(matches!(
+            conflicts("three dogs running", 2, &["two dogs"]),
+            Some(Conflict::Number { said: 3, known: 2, .. })
+        ));
+        assert_eq!(
+            conflicts("three dogs running", 2, &["three dogs"]),
+            None,
+            "annotations are incomplete"
+        );
         assert_eq!(conflicts("two dogs running", 3, &["dogs"]), None, "two of three");
     }
 }

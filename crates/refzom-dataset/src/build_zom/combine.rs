@@ -51,7 +51,8 @@ pub(super) fn combine(
                 .into_iter()
                 .take(MOST_TRIED)
                 .filter_map(|expression| {
-                    let phrase = Phrase::parse(&expression.text, tagger, MAX_PART).ok()?;
+                    let phrase =
+                        Phrase::parse(shortened(&expression.text), tagger, MAX_PART).ok()?;
                     usable(&phrase).then_some(Part { expression, object, phrase })
                 })
                 .collect();
@@ -97,12 +98,22 @@ pub(super) fn quoted(catalog: &Catalog, texts: &Texts, expression: &Expression) 
 }
 
 pub(super) fn file_name(path: &std::path::Path) -> String {
-    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+    path.file_name()
+        .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Without "in the picture", which is true of everything.
+fn shortened(text: &str) -> &str {
+    let endings =
+        [" in the picture", " in the image", " in the photo", " in this picture", " in this image"];
+    let text = text.trim().trim_end_matches('.');
+    endings.iter().find_map(|ending| text.strip_suffix(ending)).unwrap_or(text)
 }
 
 fn usable(phrase: &Phrase) -> bool {
     let words: Vec<&str> = phrase.body.split(' ').collect();
-    let several = ["and", "two", "three", "both", "all", "them", "they", "these", "those", "click", "see"];
+    let several =
+        ["and", "two", "three", "both", "all", "them", "they", "these", "those", "click", "see"];
     phrase.number == Number::Singular
         && phrase.takes_article
         && !phrase.body.contains(',')
@@ -113,7 +124,8 @@ type Joined<'p, 'a> = (&'static str, String, Vec<&'p Part<'a>>);
 
 fn join<'p, 'a>(mut parts: Vec<&'p Part<'a>>, rng: &mut impl Rng) -> Option<Joined<'p, 'a>> {
     let same = |a: &Part<'_>, b: &Part<'_>| {
-        a.phrase.body == b.phrase.body || a.object.category == b.object.category && overlap(a.object, b.object) > 0.8
+        a.phrase.body == b.phrase.body
+            || a.object.category == b.object.category && overlap(a.object, b.object) > 0.8
     };
     for (i, a) in parts.iter().enumerate() {
         if parts[..i].iter().any(|b| same(a, b)) {
@@ -126,7 +138,10 @@ fn join<'p, 'a>(mut parts: Vec<&'p Part<'a>>, rng: &mut impl Rng) -> Option<Join
     match (names.as_slice(), long) {
         ([a, b], 2) => Some(("{A}, as well as {B}", format!("{a}, as well as {b}"), parts)),
         ([a, b], _) => {
-            let &template = pick(&["{A} and {B}", "{A} and {B}", "both {A} and {B}", "{A} as well as {B}"], rng)?;
+            let &template = pick(
+                &["{A} and {B}", "{A} and {B}", "both {A} and {B}", "{A} as well as {B}"],
+                rng,
+            )?;
             let text = template.replace("{A}", a).replace("{B}", b);
             Some((template, text, parts))
         }
@@ -149,8 +164,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::super::catalog::tests::catalog;
     use super::super::draw::stream;
+    use super::super::phrase::tests::TAGGER;
     use super::*;
-    use crate::PerceptronTagger;
 
     const BOXES: [[f32; 4]; 3] = [[0., 0., 30., 50.], [60., 0., 30., 50.], [30., 50., 30., 50.]];
 
@@ -169,8 +184,7 @@ mod tests {
             })
             .collect();
         let texts = Texts::of_expressions(1, expressions);
-        let tagger = PerceptronTagger::masc().unwrap();
-        combine(&catalog, &texts, 0, &tagger, 18, 4, &mut stream(seed, "test", 1))
+        combine(&catalog, &texts, 0, &*TAGGER, 18, 4, &mut stream(seed, "test", 1))
     }
 
     #[test]
@@ -182,13 +196,23 @@ mod tests {
             assert_eq!(text, "the left man and the woman next to the dog");
             assert_eq!(made[0].objects, [1, 2]);
         }
+        let made = combined(&[(1, "the man in the picture"), (2, "woman in the picture")], 3);
+        assert!(!made[0].sentence.contains("picture"), "{}", made[0].sentence);
         let made = combined(&[(1, "man by the car"), (2, "woman next to the dog")], 3);
         assert!(made[0].sentence.contains(", as well as the"), "{}", made[0].sentence);
     }
 
     #[test]
     fn what_is_no_single_noun_phrase_is_not_combined() {
-        for bad in ["left", "he is running", "the other man", "the two men", "not the man", "man and dog", "guy left"] {
+        for bad in [
+            "left",
+            "he is running",
+            "the other man",
+            "the two men",
+            "not the man",
+            "man and dog",
+            "guy left",
+        ] {
             assert!(combined(&[(1, bad), (2, "the woman")], 1).is_empty(), "{bad}");
         }
         assert!(combined(&[(1, "the man"), (2, "a man")], 1).is_empty(), "the same words");

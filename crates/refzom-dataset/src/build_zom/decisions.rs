@@ -113,10 +113,14 @@ impl Decisions {
 fn read_file(path: &Path) -> Result<DecisionsFile, DataError> {
     let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
     let file: DecisionsFile = serde_json::from_slice(&bytes).map_err(|e| {
-        DataError::format(path, format!("is no decisions file; download it from the review page: {e}"))
+        DataError::format(
+            path,
+            format!("is no decisions file; download it from the review page: {e}"),
+        )
     })?;
     if file.format != DecisionsFile::FORMAT {
-        let message = format!("has the format {:?} instead of {:?}", file.format, DecisionsFile::FORMAT);
+        let message =
+            format!("has the format {:?} instead of {:?}", file.format, DecisionsFile::FORMAT);
         return Err(DataError::format(path, message));
     }
     Ok(file)
@@ -136,16 +140,25 @@ mod tests {
             path
         };
         let format = DecisionsFile::FORMAT;
-        let a = write("a.json", &format!(
-            r#"{{"format": "{format}", "decisions": [{{"image_id": 1, "sentence": "A dog", "verdict": "accept"}},
+        let a = write(
+            "a.json",
+            &format!(
+                r#"{{"format": "{format}", "decisions": [{{"image_id": 1, "sentence": "A dog", "verdict": "accept"}},
             {{"image_id": 2, "sentence": "a cat", "verdict": "accept"}}]}}"#
-        ));
-        let b = write("b.json", &format!(
-            r#"{{"format": "{format}", "decisions": [{{"image_id": 1, "sentence": "a dog", "verdict": "reject"}}]}}"#
-        ));
+            ),
+        );
+        let b = write(
+            "b.json",
+            &format!(
+                r#"{{"format": "{format}", "decisions": [{{"image_id": 1, "sentence": "a dog", "verdict": "reject"}}]}}"#
+            ),
+        );
         let decisions = Decisions::read(&[a, b]).unwrap();
         assert_eq!((decisions.len(), decisions.contradictory), (2, 1));
-        assert_eq!((decisions.accepted(1), decisions.accepted(2), decisions.accepted_total()), (0, 1, 1));
+        assert_eq!(
+            (decisions.accepted(1), decisions.accepted(2), decisions.accepted_total()),
+            (0, 1, 1)
+        );
         assert_eq!(decisions.verdict(1, "a DOG"), Some(Verdict::Reject));
         assert_eq!(decisions.verdict(2, "a cat"), Some(Verdict::Accept));
         assert_eq!(decisions.verdict(3, "a cat"), None);

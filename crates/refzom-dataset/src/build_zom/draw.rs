@@ -5,7 +5,9 @@ use rand_chacha::ChaCha8Rng;
 
 /// The generator of `purpose` for the image (or other thing) `id`.
 pub(super) fn stream(seed: u64, purpose: &str, id: i64) -> ChaCha8Rng {
-    let salt = purpose.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    let salt = purpose
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let mut rng = ChaCha8Rng::seed_from_u64(seed ^ salt);
     rng.set_stream(id as u64);
     rng

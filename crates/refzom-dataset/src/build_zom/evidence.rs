@@ -78,7 +78,10 @@ impl Evidence {
 
 /// Lower-case words without punctuation.
 pub(super) fn words_of(lower: &str) -> Vec<&str> {
-    lower.split(|c: char| !(c.is_alphanumeric() || c == '-')).filter(|word| !word.is_empty()).collect()
+    lower
+        .split(|c: char| !(c.is_alphanumeric() || c == '-'))
+        .filter(|word| !word.is_empty())
+        .collect()
 }
 
 #[cfg(test)]
@@ -89,7 +92,8 @@ mod tests {
 
     #[test]
     fn numbers_plurals_and_colours_are_found() {
-        let texts = ["Three wild turkeys on grass.", "A dog beside a large red fire hydrant", "some sofas"];
+        let texts =
+            ["Three wild turkeys on grass.", "A dog beside a large red fire hydrant", "some sofas"];
         let evidence = Evidence::of_texts(texts.into_iter());
         let bird = index_of("bird").unwrap();
         assert_eq!(evidence.numbers, [(bird, 3)]);

@@ -73,7 +73,13 @@ pub fn read_hand_written(
     for (line, parsed) in lines {
         match parsed.and_then(|parsed| check(catalog, parsed)) {
             Ok((picture, objects, sentence)) => {
-                good.push(HandWritten { picture, objects, sentence, file: path.to_path_buf(), line });
+                good.push(HandWritten {
+                    picture,
+                    objects,
+                    sentence,
+                    file: path.to_path_buf(),
+                    line,
+                });
             }
             Err(message) => bad.push(BadLine { file: path.to_path_buf(), line, message }),
         }
@@ -90,11 +96,14 @@ fn json_lines(text: &str) -> Lines {
 }
 
 fn csv_lines(path: &Path, text: &str) -> Result<Lines, DataError> {
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
+    let mut reader =
+        csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
     let header = reader.headers().map_err(|e| DataError::format(path, e.to_string()))?.clone();
     let column = |names: &[&str]| header.iter().position(|name| names.contains(&name));
     let missing = |what: &str| {
-        let message = format!("has no column {what}; the first line must name image_id or file_name, sentence, ann_ids");
+        let message = format!(
+            "has no column {what}; the first line must name image_id or file_name, sentence, ann_ids"
+        );
         DataError::format(path, message)
     };
     let sentence = column(&["sentence", "expression"]).ok_or_else(|| missing("sentence"))?;
@@ -123,7 +132,10 @@ fn csv_lines(path: &Path, text: &str) -> Result<Lines, DataError> {
                 image_id: id,
                 file_name: file_name.map(field).filter(|text| !text.is_empty()).map(str::to_owned),
                 sentence: field(sentence).to_owned(),
-                ann_ids: ids.filter(|id| !id.is_empty()).map(number).collect::<Result<_, String>>()?,
+                ann_ids: ids
+                    .filter(|id| !id.is_empty())
+                    .map(number)
+                    .collect::<Result<_, String>>()?,
             })
         };
         lines.push((line, parsed()));
@@ -137,10 +149,12 @@ fn check(catalog: &Catalog, line: JsonLine) -> Result<(u32, Vec<i64>, String), S
         return Err("an empty sentence".into());
     }
     let picture = match (line.image_id, &line.file_name) {
-        (Some(id), _) => catalog.find(id).ok_or_else(|| format!("image {id} is not in the instances"))?,
-        (None, Some(name)) => {
-            catalog.find_name(name).ok_or_else(|| format!("image {name:?} is not in the instances"))?
+        (Some(id), _) => {
+            catalog.find(id).ok_or_else(|| format!("image {id} is not in the instances"))?
         }
+        (None, Some(name)) => catalog
+            .find_name(name)
+            .ok_or_else(|| format!("image {name:?} is not in the instances"))?,
         (None, None) => return Err("neither image_id nor file_name".into()),
     };
     let mut objects = line.ann_ids;
@@ -170,7 +184,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, text).unwrap();
-        read_hand_written(&catalog(&[(1, "dog", false, BOX), (1, "cat", false, BOX), (2, "cat", false, BOX)]), &path)
+        read_hand_written(
+            &catalog(&[(1, "dog", false, BOX), (1, "cat", false, BOX), (2, "cat", false, BOX)]),
+            &path,
+        )
     }
 
     #[test]
@@ -183,7 +200,9 @@ mod tests {
         let (from_csv, bad) = read("a.csv", csv).unwrap();
         assert!(bad.is_empty(), "{bad:?}");
         let told = |all: &[HandWritten]| {
-            all.iter().map(|h| (h.picture, h.objects.clone(), h.sentence.clone())).collect::<Vec<_>>()
+            all.iter()
+                .map(|h| (h.picture, h.objects.clone(), h.sentence.clone()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(told(&from_json), told(&from_csv));
         assert_eq!(from_json[0].objects, [1, 2]);

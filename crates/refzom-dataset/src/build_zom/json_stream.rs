@@ -25,13 +25,15 @@ pub(super) fn visit_arrays(
     mut done: impl FnMut(u64),
 ) -> Result<(), DataError> {
     let file = File::open(path).map_err(|e| DataError::read(path, e))?;
-    let mut scanner = Scanner { source: file, buffer: vec![0; BUFFER], at: 0, filled: 0, before: 0 };
+    let mut scanner =
+        Scanner { source: file, buffer: vec![0; BUFFER], at: 0, filled: 0, before: 0 };
     let result = scanner.object(&mut visit, &mut done);
     result.map_err(|fault| match fault {
         Fault::Io(e) => DataError::read(path, e),
-        Fault::Json(message) => {
-            DataError::format(path, format!("{message} (at byte {})", scanner.before + scanner.at as u64))
-        }
+        Fault::Json(message) => DataError::format(
+            path,
+            format!("{message} (at byte {})", scanner.before + scanner.at as u64),
+        ),
     })
 }
 
@@ -87,7 +89,8 @@ impl<R: Read> Scanner<R> {
                 continue;
             }
             self.value(&mut element)?;
-            let key: String = serde_json::from_slice(&element).map_err(|e| format!("a key: {e}"))?;
+            let key: String =
+                serde_json::from_slice(&element).map_err(|e| format!("a key: {e}"))?;
             if self.mark()? != Some(b':') {
                 return json("a colon was expected");
             }
@@ -166,7 +169,11 @@ impl<R: Read> Scanner<R> {
                         // a bare number or word ends before what follows it
                         b',' | b'}' | b']' | b':' | b' ' | b'\n' | b'\r' | b'\t' if depth == 0 => {
                             out.extend_from_slice(&self.buffer[from..self.at]);
-                            return if out.is_empty() { json("a value was expected") } else { Ok(()) };
+                            return if out.is_empty() {
+                                json("a value was expected")
+                            } else {
+                                Ok(())
+                            };
                         }
                         _ => {}
                     }
@@ -198,7 +205,13 @@ mod tests {
 
     fn elements(text: &str, buffer: usize) -> Result<Vec<(String, String)>, String> {
         let mut found = Vec::new();
-        let mut scanner = Scanner { source: text.as_bytes(), buffer: vec![0; buffer], at: 0, filled: 0, before: 0 };
+        let mut scanner = Scanner {
+            source: text.as_bytes(),
+            buffer: vec![0; buffer],
+            at: 0,
+            filled: 0,
+            before: 0,
+        };
         let mut visit = |key: &str, element: &[u8]| {
             found.push((key.to_owned(), String::from_utf8_lossy(element).into_owned()));
             Ok(())

@@ -25,32 +25,56 @@ pub(super) struct Found {
 
 /// Exact words beyond the category's own name: `(category, words)`.
 const EXACT: &[(&str, &str)] = &[
-    ("person", "human,man,woman,boy,girl,child,kid,baby,infant,toddler,guy,dude,fellow,lady,gentleman,gal,teen,teenager,adult,male,\
+    (
+        "person",
+        "human,man,woman,boy,girl,child,kid,baby,infant,toddler,guy,dude,fellow,lady,gentleman,gal,teen,teenager,adult,male,\
 female,little boy,little girl,player,tennis player,baseball player,soccer player,skier,snowboarder,surfer,skateboarder,skater,batter,\
 catcher,pitcher,umpire,referee,goalie,hitter,rider,cyclist,bicyclist,biker,motorcyclist,pedestrian,jockey,chef,cook,baker,waiter,\
 waitress,bartender,barista,police officer,policeman,officer,cop,fireman,firefighter,soldier,student,teacher,worker,employee,\
 customer,shopper,vendor,farmer,fisherman,driver,passenger,crowd,couple,family,bride,groom,tourist,spectator,athlete,swimmer,golfer,\
 runner,walker,hiker,coach,mother,father,mom,mommy,dad,daddy,son,daughter,brother,sister,friend,businessman,businesswoman,cowboy,\
 performer,musician,artist,nurse,doctor,dentist,gentlemen,grandmother,grandfather,grandma,grandpa,onlooker,commuter,traveler,\
-homeless man,elderly man,elderly woman,folk,member,dweller,bystander"),
+homeless man,elderly man,elderly woman,folk,member,dweller,bystander",
+    ),
     ("bicycle", "bike,tricycle"),
-    ("car", "automobile,sedan,suv,taxi,cab,minivan,station wagon,police car,jeep,convertible,hatchback"),
+    (
+        "car",
+        "automobile,sedan,suv,taxi,cab,minivan,station wagon,police car,jeep,convertible,hatchback",
+    ),
     ("motorcycle", "motorbike,moped,dirt bike,vespa"),
-    ("airplane", "plane,aeroplane,aircraft,jet,airliner,jetliner,biplane,jumbo jet,fighter jet,seaplane"),
+    (
+        "airplane",
+        "plane,aeroplane,aircraft,jet,airliner,jetliner,biplane,jumbo jet,fighter jet,seaplane",
+    ),
     ("bus", "school bus,tour bus,double decker bus,double decker,minibus,trolley bus"),
-    ("train", "locomotive,passenger train,freight train,subway train,commuter train,steam engine,steam train,train car,train engine"),
-    ("truck", "pickup,pickup truck,fire truck,firetruck,dump truck,semi,tractor trailer,lorry,garbage truck,food truck,tow truck"),
-    ("boat", "ship,sailboat,canoe,kayak,ferry,yacht,rowboat,speedboat,motorboat,gondola,raft,tugboat,barge,vessel,dinghy,cruise ship"),
+    (
+        "train",
+        "locomotive,passenger train,freight train,subway train,commuter train,steam engine,steam train,train car,train engine",
+    ),
+    (
+        "truck",
+        "pickup,pickup truck,fire truck,firetruck,dump truck,semi,tractor trailer,lorry,garbage truck,food truck,tow truck",
+    ),
+    (
+        "boat",
+        "ship,sailboat,canoe,kayak,ferry,yacht,rowboat,speedboat,motorboat,gondola,raft,tugboat,barge,vessel,dinghy,cruise ship",
+    ),
     ("traffic light", "traffic signal,stoplight,stop light,street light signal"),
     ("fire hydrant", "hydrant"),
     ("stop sign", ""),
     ("parking meter", "meter"),
     ("bench", "park bench,pew"),
-    ("bird", "pigeon,seagull,gull,duck,goose,swan,parrot,owl,eagle,hawk,crow,sparrow,robin,peacock,chicken,rooster,hen,turkey,flamingo,\
-pelican,penguin,ostrich,heron,dove,finch,hummingbird,duckling,parakeet,raven,cardinal,egret,crane bird,cockatoo,vulture,stork"),
+    (
+        "bird",
+        "pigeon,seagull,gull,duck,goose,swan,parrot,owl,eagle,hawk,crow,sparrow,robin,peacock,chicken,rooster,hen,turkey,flamingo,\
+pelican,penguin,ostrich,heron,dove,finch,hummingbird,duckling,parakeet,raven,cardinal,egret,crane bird,cockatoo,vulture,stork",
+    ),
     ("cat", "kitten,kitty,tabby,tomcat,calico,feline,siamese"),
-    ("dog", "puppy,pup,doggy,doggie,canine,poodle,terrier,labrador,bulldog,dachshund,pug,collie,retriever,golden retriever,german shepherd,\
-chihuahua,beagle,hound,lap dog,sheepdog,dalmatian,husky,corgi"),
+    (
+        "dog",
+        "puppy,pup,doggy,doggie,canine,poodle,terrier,labrador,bulldog,dachshund,pug,collie,retriever,golden retriever,german shepherd,\
+chihuahua,beagle,hound,lap dog,sheepdog,dalmatian,husky,corgi",
+    ),
     ("horse", "pony,stallion,mare,foal,colt,mustang"),
     ("sheep", "lamb,ram,ewe"),
     ("cow", "cattle,bull,calf,ox,oxen,steer,heifer,longhorn,bison,buffalo"),
@@ -66,7 +90,10 @@ chihuahua,beagle,hound,lap dog,sheepdog,dalmatian,husky,corgi"),
     ("frisbee", ""),
     ("skis", "ski"),
     ("snowboard", ""),
-    ("sports ball", "soccer ball,tennis ball,baseball ball,basketball ball,volleyball ball,beach ball,rugby ball"),
+    (
+        "sports ball",
+        "soccer ball,tennis ball,baseball ball,basketball ball,volleyball ball,beach ball,rugby ball",
+    ),
     ("kite", ""),
     ("baseball bat", ""),
     ("baseball glove", "baseball mitt,catchers mitt,mitt"),
@@ -89,7 +116,10 @@ chihuahua,beagle,hound,lap dog,sheepdog,dalmatian,husky,corgi"),
     ("pizza", "pizza pie"),
     ("donut", "doughnut"),
     ("cake", "cupcake,cheesecake,birthday cake,wedding cake,sheet cake,chocolate cake"),
-    ("chair", "armchair,recliner,rocking chair,office chair,lawn chair,high chair,desk chair,beach chair"),
+    (
+        "chair",
+        "armchair,recliner,rocking chair,office chair,lawn chair,high chair,desk chair,beach chair",
+    ),
     ("couch", "sofa,loveseat,love seat"),
     ("potted plant", ""),
     ("bed", "bunk bed,hospital bed"),
@@ -115,7 +145,10 @@ chihuahua,beagle,hound,lap dog,sheepdog,dalmatian,husky,corgi"),
 
 /// Loose words: `(words, categories)`.
 const LOOSE: &[(&str, &str)] = &[
-    ("animal,pet,creature,wildlife,herd,flock,pack", "bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe"),
+    (
+        "animal,pet,creature,wildlife,herd,flock,pack",
+        "bird,cat,dog,horse,sheep,cow,elephant,bear,zebra,giraffe",
+    ),
     ("livestock,goat,donkey,mule", "sheep,cow,horse"),
     ("vehicle,traffic", "bicycle,car,motorcycle,airplane,bus,train,truck,boat"),
     ("van,trailer,wagon,ambulance,tractor,camper,rv,ute", "car,truck,bus"),
@@ -126,7 +159,10 @@ const LOOSE: &[(&str, &str)] = &[
     ("sign,street sign,road sign,signs", "stop sign"),
     ("seat", "chair,couch,bench,toilet,bed"),
     ("stool,ottoman,futon", "chair,couch,bed"),
-    ("table,desk,counter,countertop,dining table,coffee table,dinner table,picnic table,kitchen table,table top,tabletop", "dining table"),
+    (
+        "table,desk,counter,countertop,dining table,coffee table,dinner table,picnic table,kitchen table,table top,tabletop",
+        "dining table",
+    ),
     ("furniture", "chair,couch,bed,dining table,bench"),
     ("bag,luggage,tote,duffel,baggage,satchel,pouch", "handbag,backpack,suitcase"),
     ("case,briefcase", "suitcase,handbag"),
@@ -140,13 +176,22 @@ const LOOSE: &[(&str, &str)] = &[
     ("container,jar,pitcher,jug,pot,can,flask,dish", "cup,bottle,bowl,vase"),
     ("utensil,cutlery,silverware,flatware,tableware", "fork,knife,spoon"),
     ("blade,cutter,sword,dagger", "knife,scissors"),
-    ("food,meal,dish,snack,lunch,dinner,breakfast,dessert,pastry,bun,bread,toast,treat", "banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake"),
+    (
+        "food,meal,dish,snack,lunch,dinner,breakfast,dessert,pastry,bun,bread,toast,treat",
+        "banana,apple,sandwich,orange,broccoli,carrot,hot dog,pizza,donut,cake",
+    ),
     ("fruit,orange,tangerine,lemon,citrus", "banana,apple,orange"),
     ("vegetable,veggie,salad,produce,greens", "broccoli,carrot"),
     ("sub,wrap,sausage,bagel,pie,slice,flatbread", "sandwich,hot dog,pizza,donut,cake"),
-    ("plant,flower,tree,houseplant,bush,fern,bouquet,planter,flower pot,shrub", "potted plant,vase"),
+    (
+        "plant,flower,tree,houseplant,bush,fern,bouquet,planter,flower pot,shrub",
+        "potted plant,vase",
+    ),
     ("pillow,mattress,blanket,sheet,bedroom", "bed"),
-    ("screen,monitor,computer,desktop,display,computer monitor,computer screen,desktop computer,pc", "tv,laptop,cell phone,keyboard"),
+    (
+        "screen,monitor,computer,desktop,display,computer monitor,computer screen,desktop computer,pc",
+        "tv,laptop,cell phone,keyboard",
+    ),
     ("tablet,device,gadget,electronics", "laptop,cell phone,remote,tv"),
     ("phone,telephone,mobile,camera", "cell phone"),
     ("controller,wii,nintendo wii,game", "remote,tv"),
@@ -157,8 +202,11 @@ const LOOSE: &[(&str, &str)] = &[
     ("toy,doll,stuffed animal,plush,stuffed toy", "teddy bear,sports ball"),
     ("brush", "toothbrush,hair drier"),
     ("dryer,blower", "hair drier"),
-    ("pair,group,bunch,team,pair of people,other,someone,somebody,everyone,anyone,figure,hand,arm,leg,face,head,hair,finger,foot,body,\
-shirt,hat,jacket,pants,jeans,dress,coat,shoe,uniform,helmet,suit,cap,shorts,skirt,sweater,hoodie,glasses,sunglasses,boot,sock,vest", "person"),
+    (
+        "pair,group,bunch,team,pair of people,other,someone,somebody,everyone,anyone,figure,hand,arm,leg,face,head,hair,finger,foot,body,\
+shirt,hat,jacket,pants,jeans,dress,coat,shoe,uniform,helmet,suit,cap,shorts,skirt,sweater,hoodie,glasses,sunglasses,boot,sock,vest",
+        "person",
+    ),
     ("suit,collar", "tie"),
     ("ski pole,skiing,ski slope", "skis"),
     ("skateboarding", "skateboard,person"),
@@ -176,23 +224,60 @@ shirt,hat,jacket,pants,jeans,dress,coat,shoe,uniform,helmet,suit,cap,shorts,skir
 
 /// Words that end in `s` but are singular or have no other singular.
 const IRREGULAR: &[(&str, &str)] = &[
-    ("people", "person"), ("persons", "person"), ("men", "man"), ("women", "woman"), ("children", "child"),
-    ("gentlemen", "gentleman"), ("policemen", "policeman"), ("firemen", "fireman"), ("fishermen", "fisherman"),
-    ("businessmen", "businessman"), ("knives", "knife"), ("mice", "mouse"), ("geese", "goose"), ("calves", "calf"),
-    ("feet", "foot"), ("loaves", "loaf"), ("buses", "bus"), ("busses", "bus"), ("buss", "bus"), ("ladies", "lady"),
-    ("cookies", "cookie"), ("hoodies", "hoodie"), ("veggies", "veggie"), ("doggies", "doggie"), ("oxen", "ox"),
-    ("taxis", "taxi"), ("bowties", "bowtie"), ("neckties", "necktie"), ("buffaloes", "buffalo"), ("wolves", "wolf"), ("leaves", "leaf"), ("shelves", "shelf"),
+    ("people", "person"),
+    ("persons", "person"),
+    ("men", "man"),
+    ("women", "woman"),
+    ("children", "child"),
+    ("gentlemen", "gentleman"),
+    ("policemen", "policeman"),
+    ("firemen", "fireman"),
+    ("fishermen", "fisherman"),
+    ("businessmen", "businessman"),
+    ("knives", "knife"),
+    ("mice", "mouse"),
+    ("geese", "goose"),
+    ("calves", "calf"),
+    ("feet", "foot"),
+    ("loaves", "loaf"),
+    ("buses", "bus"),
+    ("busses", "bus"),
+    ("buss", "bus"),
+    ("ladies", "lady"),
+    ("cookies", "cookie"),
+    ("hoodies", "hoodie"),
+    ("veggies", "veggie"),
+    ("doggies", "doggie"),
+    ("oxen", "ox"),
+    ("taxis", "taxi"),
+    ("bowties", "bowtie"),
+    ("neckties", "necktie"),
+    ("buffaloes", "buffalo"),
+    ("wolves", "wolf"),
+    ("leaves", "leaf"),
+    ("shelves", "shelf"),
 ];
 
 /// Words of the same form in singular and plural.
-const UNCHANGED: &[&str] = &["sheep", "skis", "scissors", "cattle", "aircraft", "broccoli", "luggage", "bison", "buffalo", "furniture"];
+const UNCHANGED: &[&str] = &[
+    "sheep",
+    "skis",
+    "scissors",
+    "cattle",
+    "aircraft",
+    "broccoli",
+    "luggage",
+    "bison",
+    "buffalo",
+    "furniture",
+];
 
 /// The singular of a lower-case English noun, by rule; a word that is no plural comes back as it is.
 pub(super) fn singular(word: &str) -> String {
     if let Some((_, one)) = IRREGULAR.iter().find(|(many, _)| *many == word) {
         return (*one).to_owned();
     }
-    if UNCHANGED.contains(&word) || word.len() < 4 {
+    if UNCHANGED.contains(&word) || word.len() < 3 {
         return word.to_owned();
     }
     if let Some(stem) = word.strip_suffix("ies").filter(|stem| stem.len() > 2) {
@@ -214,7 +299,9 @@ static LEXICON: LazyLock<HashMap<&'static str, Meaning>> = LazyLock::new(|| {
         let names: Vec<&str> = categories.split(',').collect();
         let categories = CategorySet::named(&names);
         for word in words.split(',') {
-            let meaning = table.entry(word).or_insert(Meaning { categories: CategorySet::EMPTY, exact: false });
+            let meaning = table
+                .entry(word)
+                .or_insert(Meaning { categories: CategorySet::EMPTY, exact: false });
             meaning.categories |= categories;
         }
     }
@@ -277,7 +364,12 @@ mod tests {
 
     fn check(noun: &str, categories: &[&str], exact: bool) {
         let meaning = meaning_of(noun).unwrap_or_else(|| panic!("{noun}"));
-        assert_eq!(meaning.categories, CategorySet::named(categories), "{noun}: {}", meaning.categories);
+        assert_eq!(
+            meaning.categories,
+            CategorySet::named(categories),
+            "{noun}: {}",
+            meaning.categories
+        );
         assert_eq!(meaning.exact, exact, "{noun}");
     }
 

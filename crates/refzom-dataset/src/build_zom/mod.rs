@@ -30,6 +30,8 @@ mod prompts;
 mod readme;
 mod select;
 mod splits;
+#[cfg(test)]
+mod tests;
 mod texts;
 mod write;
 

@@ -122,7 +122,8 @@ impl<'a> ZeroMaker<'a> {
         let accepted = self.decisions.accepted(image.id);
         let (mut first, mut others): (Vec<Candidate>, Vec<Candidate>) = (Vec::new(), Vec::new());
         for attempt in 0..TRIES {
-            let enough = if accepted > 0 { first.len() >= accepted } else { others.len() >= per_image };
+            let enough =
+                if accepted > 0 { first.len() >= accepted } else { others.len() >= per_image };
             if enough || first.len() >= per_image {
                 break;
             }
@@ -133,7 +134,8 @@ impl<'a> ZeroMaker<'a> {
             let sentence = tidy(drawn.text);
             let judged = quick_look(&sentence, image.present.with_confusable())
                 .and_then(|()| {
-                    Phrase::parse(&sentence, self.tagger, self.cfg.max_words).map_err(Failed::NotAPhrase)
+                    Phrase::parse(&sentence, self.tagger, self.cfg.max_words)
+                        .map_err(Failed::NotAPhrase)
                 })
                 .and_then(|phrase| Ok((check(&phrase, image, &evidence, texts)?, phrase)));
             let (passed, phrase) = match judged {
@@ -176,7 +178,9 @@ impl<'a> ZeroMaker<'a> {
             if !has_attribute(&sentence) {
                 continue;
             }
-            let Ok(phrase) = Phrase::parse(&sentence, self.tagger, self.cfg.max_words) else { continue };
+            let Ok(phrase) = Phrase::parse(&sentence, self.tagger, self.cfg.max_words) else {
+                continue;
+            };
             if let Some(passed) = conflict(&phrase, self.catalog, place, &evidence, texts) {
                 let candidate = self.candidate(place, &drawn, shown(&sentence, &phrase), passed);
                 if self.decisions.verdict(image.id, &candidate.sentence) != Some(Verdict::Reject) {
@@ -188,7 +192,13 @@ impl<'a> ZeroMaker<'a> {
         None
     }
 
-    fn draw(&self, place: usize, near: bool, caption: bool, rng: &mut ChaCha8Rng) -> Option<Drawn<'a>> {
+    fn draw(
+        &self,
+        place: usize,
+        near: bool,
+        caption: bool,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Drawn<'a>> {
         let split = self.splits[place] as usize;
         let pool = if near {
             let present: Vec<usize> = self.catalog.pictures()[place].present.iter().collect();
@@ -200,7 +210,8 @@ impl<'a> ZeroMaker<'a> {
         if donor == place {
             return None;
         }
-        let (captions, expressions) = (self.texts.captions_of(donor), self.texts.expressions_of(donor));
+        let (captions, expressions) =
+            (self.texts.captions_of(donor), self.texts.expressions_of(donor));
         let count = if caption { captions.len() } else { expressions.len() };
         if count == 0 {
             return None;
@@ -213,7 +224,13 @@ impl<'a> ZeroMaker<'a> {
         })
     }
 
-    fn candidate(&self, place: usize, drawn: &Drawn<'_>, sentence: String, checks: Passed) -> Candidate {
+    fn candidate(
+        &self,
+        place: usize,
+        drawn: &Drawn<'_>,
+        sentence: String,
+        checks: Passed,
+    ) -> Candidate {
         let origin = match drawn.from {
             Source::Caption(i) => {
                 let caption = &self.texts.captions_of(drawn.donor)[i];
@@ -229,7 +246,10 @@ impl<'a> ZeroMaker<'a> {
             }
             Source::Expression(i) => {
                 let expression = &self.texts.expressions_of(drawn.donor)[i];
-                Origin::OtherExpression { from: quoted(self.catalog, self.texts, expression), checks }
+                Origin::OtherExpression {
+                    from: quoted(self.catalog, self.texts, expression),
+                    checks,
+                }
             }
         };
         Candidate { picture: place as u32, objects: Vec::new(), sentence, origin }
@@ -255,7 +275,9 @@ fn quick_look(sentence: &str, present: super::CategorySet) -> Result<(), Failed>
     let first = (0..words.len().min(8)).find_map(|i| longest(&words[i..]));
     match first {
         None => Err(Failed::NotVerifiable),
-        Some(found) if found.meaning.exact && found.meaning.categories.meets(present) => Err(Failed::Annotated),
+        Some(found) if found.meaning.exact && found.meaning.categories.meets(present) => {
+            Err(Failed::Annotated)
+        }
         Some(_) => Ok(()),
     }
 }
@@ -263,7 +285,9 @@ fn quick_look(sentence: &str, present: super::CategorySet) -> Result<(), Failed>
 /// Whether a colour or a number above one is among the words.
 fn has_attribute(sentence: &str) -> bool {
     let lower = sentence.to_lowercase();
-    words_of(&lower).iter().any(|word| Colour::of(word).is_some() || number_of(word).is_some_and(|n| n > 1))
+    words_of(&lower)
+        .iter()
+        .any(|word| Colour::of(word).is_some() || number_of(word).is_some_and(|n| n > 1))
 }
 
 #[cfg(test)]
@@ -275,8 +299,14 @@ mod tests {
         let dog = crate::build_zom::CategorySet::named(&["dog"]);
         assert_eq!(quick_look("Two puppies on a bed", dog), Err(Failed::Annotated));
         assert_eq!(quick_look("a tall building", dog), Err(Failed::NotVerifiable));
-        assert_eq!(quick_look("a group of puppies", dog), Ok(()), "loose words are left to the checks");
+        assert_eq!(
+            quick_look("a group of puppies", dog),
+            Ok(()),
+            "loose words are left to the checks"
+        );
         assert_eq!(quick_look("a cat next to a dog", dog), Ok(()));
-        assert!(has_attribute("two cats") && has_attribute("a Red bus") && !has_attribute("one cat"));
+        assert!(
+            has_attribute("two cats") && has_attribute("a Red bus") && !has_attribute("one cat")
+        );
     }
 }

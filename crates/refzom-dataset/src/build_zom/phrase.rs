@@ -3,7 +3,6 @@
 //! Made to be refused by: whatever is not plainly one noun phrase ("there is ..", "he is running", "left", "not the dog")
 //! has no [`Phrase`], so that only sentences whose head noun is certain are combined or borrowed.
 
-
 use super::attributes::{Colour, number_of};
 use super::categories::CategorySet;
 use super::lexicon::{Meaning, longest, meaning_of, singular};
@@ -55,8 +54,12 @@ pub struct Phrase {
     pub colours: Vec<Colour>,
     /// Whether something follows the head, and whether that holds another noun.
     pub tail: Tail,
+    /// Categories named up to the head, the head's too: "man" and "skis" in "the man skis", which has two nouns for the tagger.
+    pub core: CategorySet,
     /// Categories named after the head.
     pub context: CategorySet,
+    /// Whether "and" follows the head somewhere: what it joins is not always clear.
+    pub joined: bool,
     /// Words of `body`.
     pub words: usize,
     /// Whether "is" or "are" was dropped: `body` is not what was written.
@@ -76,25 +79,101 @@ pub enum Tail {
 
 const ARTICLES: [&str; 3] = ["a", "an", "the"];
 const PLACES: [&str; 22] = [
-    "left", "right", "top", "bottom", "middle", "center", "centre", "front", "back", "side", "leftmost", "rightmost",
-    "corner", "edge", "background", "foreground", "end", "upper", "lower", "far", "rear", "half",
+    "left",
+    "right",
+    "top",
+    "bottom",
+    "middle",
+    "center",
+    "centre",
+    "front",
+    "back",
+    "side",
+    "leftmost",
+    "rightmost",
+    "corner",
+    "edge",
+    "background",
+    "foreground",
+    "end",
+    "upper",
+    "lower",
+    "far",
+    "rear",
+    "half",
 ];
 /// Nouns that stand for the noun after "of".
 const PARTITIVES: [&str; 29] = [
-    "group", "bunch", "row", "pair", "couple", "herd", "flock", "crowd", "pile", "stack", "number", "lot", "line",
-    "set", "piece", "close", "close-up", "closeup", "pack", "team", "collection", "variety", "series", "array",
-    "assortment", "swarm", "cluster", "gaggle", "string",
+    "group",
+    "bunch",
+    "row",
+    "pair",
+    "couple",
+    "herd",
+    "flock",
+    "crowd",
+    "pile",
+    "stack",
+    "number",
+    "lot",
+    "line",
+    "set",
+    "piece",
+    "close",
+    "close-up",
+    "closeup",
+    "pack",
+    "team",
+    "collection",
+    "variety",
+    "series",
+    "array",
+    "assortment",
+    "swarm",
+    "cluster",
+    "gaggle",
+    "string",
 ];
 /// Nouns for pictures and views of things: a sentence about the picture, not about a thing in it.
 const PICTURES: [&str; 12] = [
-    "picture", "image", "photo", "photograph", "view", "shot", "scene", "close-up", "closeup", "statue", "painting", "drawing",
+    "picture",
+    "image",
+    "photo",
+    "photograph",
+    "view",
+    "shot",
+    "scene",
+    "close-up",
+    "closeup",
+    "statue",
+    "painting",
+    "drawing",
 ];
-const NEGATIONS: [&str; 9] = ["not", "no", "n't", "without", "except", "but", "never", "nobody", "isnt"];
-const ANAPHORA: [&str; 11] =
-    ["other", "another", "same", "others", "one", "ones", "else", "again", "former", "latter", "also"];
+const NEGATIONS: [&str; 9] =
+    ["not", "no", "n't", "without", "except", "but", "never", "nobody", "isnt"];
+const ANAPHORA: [&str; 11] = [
+    "other", "another", "same", "others", "one", "ones", "else", "again", "former", "latter",
+    "also",
+];
 const OPENERS: [&str; 20] = [
-    "there", "it", "its", "he", "she", "they", "i", "we", "you", "here", "his", "her", "their", "my", "who", "what", "where",
-    "this", "these", "those",
+    "there", "it", "its", "he", "she", "they", "i", "we", "you", "here", "his", "her", "their",
+    "my", "who", "what", "where", "this", "these", "those",
+];
+const ING_NOUNS: [&str; 14] = [
+    "building",
+    "ceiling",
+    "clothing",
+    "painting",
+    "railing",
+    "wedding",
+    "awning",
+    "lightning",
+    "pudding",
+    "icing",
+    "frosting",
+    "drawing",
+    "stuffing",
+    "earring",
 ];
 const COPULAS: [&str; 6] = ["is", "are", "was", "were", "'s", "'re"];
 
@@ -128,7 +207,11 @@ impl Phrase {
     ///
     /// # Errors
     /// The reason it is none.
-    pub fn parse(sentence: &str, tagger: &dyn NounTagger, max_words: usize) -> Result<Self, NotAPhrase> {
+    pub fn parse(
+        sentence: &str,
+        tagger: &dyn NounTagger,
+        max_words: usize,
+    ) -> Result<Self, NotAPhrase> {
         let lower = sentence.trim().trim_end_matches(['.', ' ', '!', ',', ';']).to_lowercase();
         if lower.split_whitespace().count() > max_words + 2 {
             return Err(NotAPhrase::TooLong);
@@ -152,7 +235,9 @@ impl Phrase {
         if words.iter().any(|word| ANAPHORA.contains(&word.text)) && !allowed_one(&words) {
             return Err(NotAPhrase::Anaphoric);
         }
-        if words.iter().any(|w| matches!(w.text, ";" | ":" | "?" | "!" | "." | "(" | ")" | "/" | "..." | "&" | "or")) {
+        if words.iter().any(|w| {
+            matches!(w.text, ";" | ":" | "?" | "!" | "." | "(" | ")" | "/" | "..." | "&" | "or")
+        }) {
             return Err(NotAPhrase::Clause);
         }
         build(&words, max_words)
@@ -163,7 +248,10 @@ impl Phrase {
 fn allowed_one(words: &[Word<'_>]) -> bool {
     let bad = |(i, word): (usize, &Word<'_>)| {
         ANAPHORA.contains(&word.text)
-            && !(word.text == "one" && words.get(i + 1).is_some_and(|next| matches!(next.class, Class::Noun | Class::Modifier)))
+            && !(word.text == "one"
+                && words
+                    .get(i + 1)
+                    .is_some_and(|next| matches!(next.class, Class::Noun | Class::Modifier)))
     };
     !words.iter().enumerate().any(bad)
 }
@@ -179,7 +267,8 @@ fn build(words: &[Word<'_>], max_words: usize) -> Result<Phrase, NotAPhrase> {
         core = core_of(words, core.end + 1)?;
     }
     let (head, meaning, from) = head_of(words, &core);
-    if PICTURES.contains(&head.as_str()) || PARTITIVES.contains(&head.as_str()) && meaning.is_none() {
+    if PICTURES.contains(&head.as_str()) || PARTITIVES.contains(&head.as_str()) && meaning.is_none()
+    {
         return Err(NotAPhrase::NoNoun);
     }
     let mut tail = core.end..words.len();
@@ -189,14 +278,18 @@ fn build(words: &[Word<'_>], max_words: usize) -> Result<Phrase, NotAPhrase> {
         match word.class {
             Class::And | Class::Comma => return Err(NotAPhrase::Coordinated),
             Class::Copula => {
-                if !next.is_some_and(|w| matches!(w.class, Class::Participle) || is_preposition(w.text)) {
+                if !next
+                    .is_some_and(|w| matches!(w.class, Class::Participle) || is_preposition(w.text))
+                {
                     return Err(NotAPhrase::Clause);
                 }
                 skip = tail.start..tail.start + 1;
                 tail.start += 1;
             }
             Class::Verb => return Err(NotAPhrase::Clause),
-            Class::Determiner | Class::Number | Class::Possessive => return Err(NotAPhrase::Clause),
+            Class::Determiner | Class::Number | Class::Possessive => {
+                return Err(NotAPhrase::Clause);
+            }
             // "guy left": a place without its preposition
             Class::Modifier if PLACES.contains(&word.text) => return Err(NotAPhrase::Clause),
             _ => {}
@@ -205,7 +298,10 @@ fn build(words: &[Word<'_>], max_words: usize) -> Result<Phrase, NotAPhrase> {
     // A second clause may only follow "that", "who", "while", "as".
     let mut opened = false;
     for word in &words[tail.clone()] {
-        opened |= matches!(word.text, "that" | "which" | "who" | "while" | "as" | "where" | "whose" | "when");
+        opened |= matches!(
+            word.text,
+            "that" | "which" | "who" | "while" | "as" | "where" | "whose" | "when"
+        );
         if matches!(word.class, Class::Copula | Class::Verb) && !opened {
             return Err(NotAPhrase::Clause);
         }
@@ -224,9 +320,13 @@ fn build(words: &[Word<'_>], max_words: usize) -> Result<Phrase, NotAPhrase> {
         return Err(NotAPhrase::TooLong);
     }
     let texts: Vec<&str> = rest.iter().map(|word| word.text).collect();
+    let until_head: Vec<&str> = words[..core.end].iter().map(|word| word.text).collect();
     Ok(Phrase {
         body: join(&kept),
-        takes_article: !matches!(words[0].text, "both" | "all" | "every" | "each" | "some" | "several" | "many"),
+        takes_article: !matches!(
+            words[0].text,
+            "both" | "all" | "every" | "each" | "some" | "several" | "many"
+        ),
         head,
         meaning,
         number,
@@ -236,7 +336,9 @@ fn build(words: &[Word<'_>], max_words: usize) -> Result<Phrase, NotAPhrase> {
             rest if rest.iter().any(|word| word.class == Class::Noun) => Tail::Noun,
             _ => Tail::Plain,
         },
+        core: categories_in(&until_head),
         context: categories_in(&texts),
+        joined: rest.iter().any(|word| matches!(word.class, Class::And | Class::Comma)),
         words: kept.len(),
         reduced: !skip.is_empty(),
     })
@@ -269,14 +371,34 @@ fn core_of(words: &[Word<'_>], start: usize) -> Result<Core, NotAPhrase> {
     while let Some(word) = words.get(i) {
         let seen = head.is_some();
         let next = words.get(i + 1).map(|word| word.class);
+        // "stop sign", whatever the tagger takes "stop" for
+        let ahead: Vec<&str> = words[i..].iter().take(3).map(|word| word.text).collect();
+        if let Some(found) = longest(&ahead).filter(|found| found.length > 1) {
+            head = Some(i + found.length - 1);
+            i += found.length;
+            continue;
+        }
         match word.class {
             Class::Noun => head = Some(i),
             // "black and white dog", "clean, spacious room"
             Class::And | Class::Comma if !seen && i > start => {}
-            Class::Determiner | Class::Number | Class::Modifier | Class::Participle | Class::Adverb if !seen => {}
+            Class::Determiner
+            | Class::Number
+            | Class::Modifier
+            | Class::Participle
+            | Class::Adverb
+                if !seen => {}
             // "dog 's bowl", "police black car"
             Class::Possessive if seen => head = None,
-            Class::Modifier if seen && next == Some(Class::Noun) && !PLACES.contains(&word.text) => {}
+            Class::Copula
+                if seen
+                    && word.text == "'s"
+                    && matches!(next, Some(Class::Noun | Class::Modifier)) =>
+            {
+                head = None;
+            }
+            Class::Modifier
+                if seen && next == Some(Class::Noun) && !PLACES.contains(&word.text) => {}
             _ => break,
         }
         i += 1;
@@ -331,9 +453,38 @@ pub(super) fn categories_in(words: &[&str]) -> CategorySet {
 fn is_preposition(word: &str) -> bool {
     matches!(
         word,
-        "in" | "on" | "at" | "by" | "with" | "near" | "next" | "behind" | "under" | "above" | "over" | "inside" | "outside"
-            | "between" | "from" | "of" | "for" | "along" | "beside" | "against" | "among" | "around" | "through"
-            | "across" | "below" | "beneath" | "in-between" | "atop" | "underneath" | "upon" | "onto" | "to" | "into"
+        "in" | "on"
+            | "at"
+            | "by"
+            | "with"
+            | "near"
+            | "next"
+            | "behind"
+            | "under"
+            | "above"
+            | "over"
+            | "inside"
+            | "outside"
+            | "between"
+            | "from"
+            | "of"
+            | "for"
+            | "along"
+            | "beside"
+            | "against"
+            | "among"
+            | "around"
+            | "through"
+            | "across"
+            | "below"
+            | "beneath"
+            | "in-between"
+            | "atop"
+            | "underneath"
+            | "upon"
+            | "onto"
+            | "to"
+            | "into"
     )
 }
 
@@ -344,14 +495,19 @@ fn class_of(text: &str, tag: &str) -> Class {
     match text {
         "and" => return Class::And,
         "," => return Class::Comma,
-        "can" | "could" | "will" | "has" | "have" | "had" | "do" | "does" | "sits" | "stands" | "looks" | "walks"
-        | "holds" | "rides" | "wears" | "shows" | "plays" | "lies" | "lays" | "eats" | "runs" | "flies" | "drives"
-        | "makes" | "poses" | "crosses" | "features" | "contains" | "grazes" | "drinks" | "adjusts" | "inhales" | "gather" => {
+        "can" | "could" | "will" | "has" | "have" | "had" | "do" | "does" | "sits" | "stands"
+        | "looks" | "walks" | "holds" | "rides" | "wears" | "shows" | "plays" | "lies" | "lays"
+        | "eats" | "runs" | "flies" | "drives" | "makes" | "poses" | "crosses" | "features"
+        | "contains" | "grazes" | "drinks" | "adjusts" | "inhales" | "gather" => {
             return Class::Verb;
         }
         "that" | "which" | "who" => return Class::Other,
-        "front" | "back" | "side" | "top" | "bottom" | "left" | "right" | "middle" | "center" => return Class::Modifier,
-        "another" | "each" | "every" | "all" | "both" | "some" | "several" | "many" => return Class::Determiner,
+        "front" | "back" | "side" | "top" | "bottom" | "left" | "right" | "middle" | "center" => {
+            return Class::Modifier;
+        }
+        "another" | "each" | "every" | "all" | "both" | "some" | "several" | "many" => {
+            return Class::Determiner;
+        }
         _ => {}
     }
     if ARTICLES.contains(&text) {
@@ -371,7 +527,8 @@ fn class_of(text: &str, tag: &str) -> Class {
     match tag {
         _ if known => Class::Noun,
         "NN" | "NNS" | "NNP" | "NNPS" if PLACES.contains(&text) => Class::Modifier,
-        "NN" | "NNS" | "NNP" | "NNPS" if text.ends_with("ing") && longest(&[text]).is_none() && text.len() > 6 => {
+        // "a man riding": the tagger often takes the verb for a noun
+        "NN" | "NNP" if text.ends_with("ing") && text.len() > 5 && !ING_NOUNS.contains(&text) => {
             Class::Participle
         }
         "NN" | "NNS" | "NNP" | "NNPS" => Class::Noun,
@@ -393,15 +550,20 @@ pub(super) fn tidy(text: &str) -> String {
     inner.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::PerceptronTagger;
 
+    /// Unpacked once: tests ask it often.
+    pub(in crate::build_zom) static TAGGER: LazyLock<PerceptronTagger> =
+        LazyLock::new(|| PerceptronTagger::masc().unwrap());
+
     fn parse(text: &str) -> Result<Phrase, NotAPhrase> {
-        Phrase::parse(text, &PerceptronTagger::masc().unwrap(), 18)
+        Phrase::parse(text, &*TAGGER, 18)
     }
 
     #[track_caller]
@@ -413,15 +575,35 @@ mod tests {
 
     #[test]
     fn heads_of_captions() {
-        let p = head("A woman cutting a large white sheet cake.", "woman", "woman cutting a large white sheet cake");
+        let p = head(
+            "A woman cutting a large white sheet cake.",
+            "woman",
+            "woman cutting a large white sheet cake",
+        );
         assert_eq!((p.tail, p.context.to_string().as_str()), (Tail::Noun, "cake"));
-        let p = head("Two dogs are looking up at a camera in a bathroom.", "dog", "two dogs looking up at a camera in a bathroom");
+        let p = head(
+            "Two dogs are looking up at a camera in a bathroom.",
+            "dog",
+            "two dogs looking up at a camera in a bathroom",
+        );
         assert_eq!(p.number, Number::Exactly(2));
         head("A man is in a kitchen making pizzas.", "man", "man in a kitchen making pizzas");
-        head("A red stop sign sitting on the side of a dark road.", "stop sign", "red stop sign sitting on the side of a dark road");
-        let p = head("A group of people walk alongside the road".replace("walk", "walking").as_str(), "person", "group of people walking alongside the road");
+        head(
+            "A red stop sign sitting on the side of a dark road.",
+            "stop sign",
+            "red stop sign sitting on the side of a dark road",
+        );
+        let p = head(
+            "A group of people walk alongside the road".replace("walk", "walking").as_str(),
+            "person",
+            "group of people walking alongside the road",
+        );
         assert_eq!(p.number, Number::Plural);
-        let p = head("a herd of cattle grazing on a lush green field", "cattle", "herd of cattle grazing on a lush green field");
+        let p = head(
+            "a herd of cattle grazing on a lush green field",
+            "cattle",
+            "herd of cattle grazing on a lush green field",
+        );
         assert_eq!(p.meaning.unwrap().categories.to_string(), "cow");
         let p = head("A black and white dog on grass", "dog", "black and white dog on grass");
         assert_eq!(p.colours, [Colour::Black, Colour::White]);
@@ -434,7 +616,10 @@ mod tests {
         head("woman in red", "woman", "woman in red");
         head("the zebra closest to us", "zebra", "zebra closest to us");
         assert_eq!(head("dog house", "house", "dog house").meaning, None);
-        assert_eq!(head("the bowl that is full of fruit", "bowl", "bowl that is full of fruit").tail, Tail::Noun);
+        assert_eq!(
+            head("the bowl that is full of fruit", "bowl", "bowl that is full of fruit").tail,
+            Tail::Noun
+        );
     }
 
     #[test]

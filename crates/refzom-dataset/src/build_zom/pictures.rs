@@ -53,7 +53,11 @@ impl PictureFiles {
         // names with a folder ("train2014/1.jpg") are not listed
         let inside = Path::new(name).components().all(|part| matches!(part, Component::Normal(_)));
         let nested = inside && Path::new(name).components().count() > 1;
-        nested.then(|| self.folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())).flatten()
+        nested
+            .then(|| {
+                self.folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
+            })
+            .flatten()
     }
 
     /// Puts one image into `folder` under its name.

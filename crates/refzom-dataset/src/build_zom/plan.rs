@@ -125,11 +125,16 @@ impl ZomPlan {
     ) -> Result<Self, DataError> {
         config.validate()?;
         if inputs.instances.is_empty() {
-            return Err(DataError::Config { field: "instances", message: "give COCO's instances_*.json".into() });
+            return Err(DataError::Config {
+                field: "instances",
+                message: "give COCO's instances_*.json".into(),
+            });
         }
         let decisions = Decisions::read(&inputs.decisions)?;
         let pictures = PictureFiles::list(&inputs.images)?;
-        let catalog = Catalog::read(&inputs.instances, |path, bytes| progress(ZomProgress::Reading(path, bytes)))?;
+        let catalog = Catalog::read(&inputs.instances, |path, bytes| {
+            progress(ZomProgress::Reading(path, bytes))
+        })?;
         let texts = Texts::read(&catalog, &inputs.captions, &inputs.refs, |path, bytes| {
             progress(ZomProgress::Reading(path, bytes));
         })?;
@@ -141,14 +146,18 @@ impl ZomPlan {
         }
         let splits = assign(&catalog, &texts, config.test_share, config.seed);
         let tagger = PerceptronTagger::masc()?;
-        let mut maker = Maker { config: &config, catalog: &catalog, texts: &texts, seen: HashSet::new() };
+        let mut maker =
+            Maker { config: &config, catalog: &catalog, texts: &texts, seen: HashSet::new() };
         let mut order: Vec<usize> = (0..catalog.pictures().len())
             .filter(|&place| pictures.has(&catalog.pictures()[place].file_name))
             .collect();
         let missing = catalog.pictures().len() - order.len();
         if order.is_empty() {
             let message = "holds none of the pictures that the instances name; give the folder of COCO's images";
-            return Err(DataError::format(inputs.images.first().map_or(Path::new("images"), |p| p), message));
+            return Err(DataError::format(
+                inputs.images.first().map_or(Path::new("images"), |p| p),
+                message,
+            ));
         }
         shuffle(&mut order, &mut stream(config.seed, "order", 0));
         let usable: HashSet<u32> = order.iter().map(|&place| place as u32).collect();
@@ -159,7 +168,8 @@ impl ZomPlan {
         let [mut one, mut many, hand_zero] = pools;
         let split_of = |candidate: &Candidate| splits[candidate.picture as usize] as usize;
         let pool = |all: Vec<Candidate>, per_image: usize, name: &str| {
-            let (test, train): (Vec<_>, Vec<_>) = all.into_iter().partition(|c| split_of(c) == ZomSplit::Test as usize);
+            let (test, train): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|c| split_of(c) == ZomSplit::Test as usize);
             [train, test].map(|half| Pool::of(half, per_image, config.seed, name))
         };
         let one = pool(std::mem::take(&mut one), config.per_image.one, "one");
@@ -172,21 +182,26 @@ impl ZomPlan {
         // Zero-target sentences are made one image after another, no more than the other kinds allow.
         let asked = config.counts;
         let scale = |n: usize, factor: f64| (n as f64 * factor).round() as usize;
-        let factor = |available: usize, asked: usize| (available as f64 / asked.max(1) as f64).min(1.0);
+        let factor =
+            |available: usize, asked: usize| (available as f64 / asked.max(1) as f64).min(1.0);
         let targeted = match config.exact {
             true => 1.0,
             false => {
                 let one = if asked.one > 0 { factor(report.available.one, asked.one) } else { 1.0 };
-                let many = if asked.many > 0 { factor(report.available.many, asked.many) } else { 1.0 };
+                let many =
+                    if asked.many > 0 { factor(report.available.many, asked.many) } else { 1.0 };
                 one.min(many)
             }
         };
-        let mut zero_maker = ZeroMaker::new(&catalog, &texts, &tagger, &splits, &decisions, &config);
+        let mut zero_maker =
+            ZeroMaker::new(&catalog, &texts, &tagger, &splits, &decisions, &config);
         let wanted = scale(asked.zero, targeted);
-        let (zero, proposals) = make_zero(&mut zero_maker, &order, hand_zero, wanted, &mut progress);
+        let (zero, proposals) =
+            make_zero(&mut zero_maker, &order, hand_zero, wanted, &mut progress);
         report.available.zero = zero.len();
         report.rejected = zero_maker.rejected;
-        report.refused = count_labels(zero_maker.failed.iter().map(|(failed, n)| (failed.label(), *n)));
+        report.refused =
+            count_labels(zero_maker.failed.iter().map(|(failed, n)| (failed.label(), *n)));
         let overall = match config.exact {
             true => 1.0,
             false if asked.zero > 0 => targeted.min(factor(zero.len(), asked.zero)),
@@ -214,21 +229,30 @@ impl ZomPlan {
         }
         chosen.sort_by(|a, b| {
             let key = |c: &Candidate| (catalog.pictures()[c.picture as usize].id, c.kind());
-            key(a).cmp(&key(b)).then_with(|| a.objects.cmp(&b.objects)).then_with(|| a.sentence.cmp(&b.sentence))
+            key(a)
+                .cmp(&key(b))
+                .then_with(|| a.objects.cmp(&b.objects))
+                .then_with(|| a.sentence.cmp(&b.sentence))
         });
         let chosen: Vec<Chosen> = chosen
             .into_iter()
             .map(|candidate| Chosen {
                 split: splits[candidate.picture as usize],
                 verdict: candidate.origin.checks().and_then(|_| {
-                    decisions.verdict(catalog.pictures()[candidate.picture as usize].id, &candidate.sentence)
+                    decisions.verdict(
+                        catalog.pictures()[candidate.picture as usize].id,
+                        &candidate.sentence,
+                    )
                 }),
                 candidate,
             })
             .collect();
         report.bad_lines = bad_lines.iter().map(ToString::to_string).collect();
         report.left_out = count_labels(texts.left_out.iter().map(|(why, n)| (*why, *n)));
-        for (why, n) in [("annotation of an unlisted image", catalog.orphans()), ("picture file missing", missing)] {
+        for (why, n) in [
+            ("annotation of an unlisted image", catalog.orphans()),
+            ("picture file missing", missing),
+        ] {
             if n > 0 {
                 report.left_out.insert(why.to_owned(), n);
             }
@@ -243,7 +267,10 @@ impl ZomPlan {
 
     /// Borrowed sentences that no person has decided on yet: those of the set, then those with a conflicting attribute.
     pub fn undecided(&self) -> Vec<&Candidate> {
-        let open = self.chosen.iter().filter(|c| c.verdict.is_none() && c.candidate.origin.checks().is_some());
+        let open = self
+            .chosen
+            .iter()
+            .filter(|c| c.verdict.is_none() && c.candidate.origin.checks().is_some());
         open.map(|c| &c.candidate).chain(&self.proposals).collect()
     }
 
@@ -266,7 +293,12 @@ fn enough(report: &ZomReport) -> Result<(), DataError> {
     let (asked, has) = (report.asked, report.available);
     let remedy = [
         ("one", asked.one, has.one, "give more --refs or --instances"),
-        ("many", asked.many, has.many, "give more --refs or --hand-written, or raise --many-per-image"),
+        (
+            "many",
+            asked.many,
+            has.many,
+            "give more --refs or --hand-written, or raise --many-per-image",
+        ),
         ("zero", asked.zero, has.zero, "give more --captions or --refs, or raise --zero-per-image"),
     ];
     match remedy.iter().find(|(_, asked, has, _)| asked > has) {
@@ -291,7 +323,10 @@ fn make_zero(
     let accepted = |place: usize| maker.decisions.accepted(catalog.pictures()[place].id) > 0;
     let (first, rest): (Vec<usize>, Vec<usize>) = order.iter().partition(|&&place| accepted(place));
     let in_split = |split: ZomSplit| order.iter().filter(|&&place| splits[place] == split).count();
-    let mut left = divide(wanted - zero.len(), ZomSplit::ALL.map(|split| in_split(split) * cfg.per_image.zero));
+    let mut left = divide(
+        wanted - zero.len(),
+        ZomSplit::ALL.map(|split| in_split(split) * cfg.per_image.zero),
+    );
     let mut proposals = Vec::new();
     let (mut looked, total) = (0, wanted);
     for (i, &place) in first.iter().chain(&rest).enumerate() {
@@ -341,8 +376,12 @@ impl Maker<'_> {
         let mut by_kind: [Vec<Candidate>; 3] = Default::default();
         for line in lines {
             let origin = Origin::HandWritten { file: file_name(&line.file), line: line.line };
-            let candidate =
-                Candidate { picture: line.picture, objects: line.objects, sentence: line.sentence, origin };
+            let candidate = Candidate {
+                picture: line.picture,
+                objects: line.objects,
+                sentence: line.sentence,
+                origin,
+            };
             self.add(candidate, &mut by_kind);
         }
         by_kind
@@ -378,8 +417,12 @@ impl Maker<'_> {
                 let all = self.texts.expressions_of(place);
                 for expression in all {
                     // what is said of two objects of an image singles out neither
-                    let same = |e: &Expression| e.object != expression.object && e.text.eq_ignore_ascii_case(&expression.text);
-                    let crowd = self.catalog.object(expression.object).is_none_or(|object| object.crowd);
+                    let same = |e: &Expression| {
+                        e.object != expression.object
+                            && e.text.eq_ignore_ascii_case(&expression.text)
+                    };
+                    let crowd =
+                        self.catalog.object(expression.object).is_none_or(|object| object.crowd);
                     if crowd || all.iter().any(same) {
                         continue;
                     }
@@ -387,7 +430,9 @@ impl Maker<'_> {
                         picture: place as u32,
                         objects: vec![expression.object],
                         sentence: super::phrase::tidy(&expression.text),
-                        origin: Origin::Expression(quoted(self.catalog, self.texts, expression)),
+                        origin: Origin::Expression {
+                            from: quoted(self.catalog, self.texts, expression),
+                        },
                     };
                     if !candidate.sentence.is_empty() {
                         quoted_count += 1;
@@ -408,8 +453,15 @@ impl Maker<'_> {
             }
             if combined < most_many {
                 let limit = cfg.per_image.many;
-                let made =
-                    combine(self.catalog, self.texts, place, tagger, cfg.max_words, limit, &mut rng);
+                let made = combine(
+                    self.catalog,
+                    self.texts,
+                    place,
+                    tagger,
+                    cfg.max_words,
+                    limit,
+                    &mut rng,
+                );
                 combined += made.len();
                 made.into_iter().for_each(|candidate| self.add(candidate, by_kind));
             }
@@ -439,7 +491,9 @@ impl ZomReport {
             objects.entry(one.split).or_default().extend(&c.objects);
             records.entry(one.split).or_default().insert((c.picture, &c.objects));
         }
-        let named = |sizes: Vec<(ZomSplit, usize)>| sizes.into_iter().map(|(s, n)| (s.to_string(), n)).collect();
+        let named = |sizes: Vec<(ZomSplit, usize)>| {
+            sizes.into_iter().map(|(s, n)| (s.to_string(), n)).collect()
+        };
         self.images = named(images.into_iter().map(|(s, set)| (s, set.len())).collect());
         self.objects = named(objects.into_iter().map(|(s, set)| (s, set.len())).collect());
         self.records = named(records.into_iter().map(|(s, set)| (s, set.len())).collect());

@@ -13,14 +13,25 @@ use super::draw::pick;
 use super::evidence::Evidence;
 use super::lexicon::meaning_of;
 
-const SINGLE: [&str; 4] =
-    ["the {singular}", "the {singular} in the picture", "the only {singular}", "{singular} in this image"];
-const LEFT: [&str; 3] = ["the {singular} on the left", "the left {singular}", "{singular} on the left side"];
-const RIGHT: [&str; 3] = ["the {singular} on the right", "the right {singular}", "{singular} on the right side"];
-const PAIR: [&str; 4] = ["both {plural}", "the two {plural}", "two {plural}", "the pair of {plural}"];
+const SINGLE: [&str; 4] = [
+    "the {singular}",
+    "the {singular} in the picture",
+    "the only {singular}",
+    "{singular} in this image",
+];
+const LEFT: [&str; 3] =
+    ["the {singular} on the left", "the left {singular}", "{singular} on the left side"];
+const RIGHT: [&str; 3] =
+    ["the {singular} on the right", "the right {singular}", "{singular} on the right side"];
+const PAIR: [&str; 3] = ["both {plural}", "the two {plural}", "two {plural}"];
 const SOME: [&str; 3] = ["the {number} {plural}", "{number} {plural}", "all {number} {plural}"];
-const ALL: [&str; 5] =
-    ["all the {plural}", "all {plural} in the picture", "every {singular}", "each {singular} in the image", "all of the {plural}"];
+const ALL: [&str; 5] = [
+    "all the {plural}",
+    "all {plural} in the picture",
+    "every {singular}",
+    "each {singular} in the image",
+    "all of the {plural}",
+];
 
 /// Most objects that a number is said of, and most that "all" is said of.
 const MOST_COUNTED: usize = 8;
@@ -43,7 +54,12 @@ pub(super) struct Prompter<'a> {
 }
 
 impl<'a> Prompter<'a> {
-    pub(super) fn new(catalog: &'a Catalog, picture: usize, evidence: &Evidence, min_area: f64) -> Self {
+    pub(super) fn new(
+        catalog: &'a Catalog,
+        picture: usize,
+        evidence: &Evidence,
+        min_area: f64,
+    ) -> Self {
         let image = &catalog.pictures()[picture];
         let mut groups: Vec<Group<'a>> = Vec::new();
         for object in catalog.objects(picture) {
@@ -60,7 +76,8 @@ impl<'a> Prompter<'a> {
         // Categories that COCO annotates only in part (tables, books) have no exact name.
         let whole = |group: &Group<'_>| {
             let name = CATEGORIES[group.category].name;
-            !image.crowds.has(group.category) && meaning_of(name).is_some_and(|meaning| meaning.exact)
+            !image.crowds.has(group.category)
+                && meaning_of(name).is_some_and(|meaning| meaning.exact)
         };
         groups.retain(|group| whole(group));
         Self { catalog, picture, min_area, groups, doubtful }
@@ -75,7 +92,13 @@ impl<'a> Prompter<'a> {
         f64::from(object.area) >= share * self.min_area * pixels && object.area > 0.0
     }
 
-    fn candidate(&self, template: &'static str, text: String, categories: &[CategoryIndex], objects: &[&Object]) -> Candidate {
+    fn candidate(
+        &self,
+        template: &'static str,
+        text: String,
+        categories: &[CategoryIndex],
+        objects: &[&Object],
+    ) -> Candidate {
         let mut ids: Vec<i64> = objects.iter().map(|object| object.id).collect();
         ids.sort_unstable();
         let categories = categories.iter().map(|&category| CATEGORIES[category].name).collect();
@@ -135,16 +158,19 @@ impl<'a> Prompter<'a> {
         made.extend(HYPERNYMS.iter().filter_map(|hypernym| {
             let members = CategorySet::named(hypernym.members);
             let present = self.image().present & members;
-            let named: Vec<&Group<'_>> = self.groups.iter().filter(|g| members.has(g.category)).collect();
+            let named: Vec<&Group<'_>> =
+                self.groups.iter().filter(|g| members.has(g.category)).collect();
             // every member present must be countable here, or "all" would leave some out
             if named.len() < 2 || named.len() != present.len() || self.doubtful.meets(members) {
                 return None;
             }
-            let objects: Vec<&Object> = named.iter().flat_map(|g| g.objects.iter().copied()).collect();
+            let objects: Vec<&Object> =
+                named.iter().flat_map(|g| g.objects.iter().copied()).collect();
             let categories: Vec<CategoryIndex> = named.iter().map(|g| g.category).collect();
             let big = objects.iter().any(|object| self.visible(object, 1.0));
             let text = format!("all the {}", hypernym.plural);
-            (big && objects.len() <= MOST).then(|| self.candidate("all the {hypernym}", text, &categories, &objects))
+            (big && objects.len() <= MOST)
+                .then(|| self.candidate("all the {hypernym}", text, &categories, &objects))
         }));
         made
     }
@@ -165,11 +191,15 @@ impl<'a> Prompter<'a> {
             _ => {}
         }
         // "each piece of broccoli": pieces are not what was annotated
-        templates.retain(|template| CATEGORIES[group.category].counted || template.contains("{plural}"));
-        // "the pair of pairs of scissors"
-        templates.retain(|template| !(template.contains("pair") && CATEGORIES[group.category].singular.contains("pair")));
+        templates
+            .retain(|template| CATEGORIES[group.category].counted || template.contains("{plural}"));
         let &template = pick(&templates, rng)?;
-        Some(self.candidate(template, fill(template, group.category, count), &[group.category], &group.objects))
+        Some(self.candidate(
+            template,
+            fill(template, group.category, count),
+            &[group.category],
+            &group.objects,
+        ))
     }
 
     /// "the dog and the two cats"; the larger group first.
@@ -196,7 +226,12 @@ impl<'a> Prompter<'a> {
         };
         let objects: Vec<&Object> = a.objects.iter().chain(&b.objects).copied().collect();
         let text = format!("{} and {}", name(a), name(b));
-        Some(self.candidate("the {category} and the {category}", text, &[a.category, b.category], &objects))
+        Some(self.candidate(
+            "the {category} and the {category}",
+            text,
+            &[a.category, b.category],
+            &objects,
+        ))
     }
 }
 
@@ -261,8 +296,14 @@ mod tests {
         assert!(texts.contains(&"all the animals"), "{texts:?}");
         assert!(texts.iter().any(|t| *t == "the dog and the cat" || *t == "the cat and the dog"));
         assert!(groups.iter().all(|c| c.objects == [1, 2]));
-        let (_, groups) = made(&[("dog", false, LEFT_BOX), ("cat", false, RIGHT_BOX), ("cow", true, LEFT_BOX)], &[]);
-        assert!(!groups.iter().any(|c| c.sentence.contains("animals")), "a crowd of cows is left out");
+        let (_, groups) = made(
+            &[("dog", false, LEFT_BOX), ("cat", false, RIGHT_BOX), ("cow", true, LEFT_BOX)],
+            &[],
+        );
+        assert!(
+            !groups.iter().any(|c| c.sentence.contains("animals")),
+            "a crowd of cows is left out"
+        );
     }
 
     #[test]
@@ -273,7 +314,10 @@ mod tests {
             let catalog = catalog(&all);
             let prompter = Prompter::new(&catalog, 0, &Evidence::default(), 0.002);
             let text = &prompter.groups(&mut stream(seed, "test", 1))[0].sentence;
-            assert!(!text.contains('{') && !text.contains("two") && !text.contains("both"), "{text}");
+            assert!(
+                !text.contains('{') && !text.contains("two") && !text.contains("both"),
+                "{text}"
+            );
             let scissors = vec![(1, "scissors", false, LEFT_BOX); 2];
             let catalog = super::super::catalog::tests::catalog(&scissors);
             let prompter = Prompter::new(&catalog, 0, &Evidence::default(), 0.002);

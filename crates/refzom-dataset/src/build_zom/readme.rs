@@ -8,8 +8,12 @@ pub(super) fn readme(plan: &ZomPlan) -> String {
     let mut rows = String::new();
     for (split, counts) in &report.chosen {
         let KindCounts { one, many, zero } = *counts;
-        let (images, objects) = (report.images[split], report.objects.get(split).copied().unwrap_or(0));
-        rows += &format!("| {split} | {images} | {objects} | {} | {one} | {many} | {zero} |\n", counts.total());
+        let (images, objects) =
+            (report.images[split], report.objects.get(split).copied().unwrap_or(0));
+        rows += &format!(
+            "| {split} | {images} | {objects} | {} | {one} | {many} | {zero} |\n",
+            counts.total()
+        );
     }
     let mut sources = String::new();
     for (kind, by_source) in &report.sources {
@@ -17,7 +21,8 @@ pub(super) fn readme(plan: &ZomPlan) -> String {
             sources += &format!("| {kind} | {source} | {n} |\n");
         }
     }
-    let inputs: Vec<String> = plan.catalog.files().iter().map(|path| format!("`{}`", path.display())).collect();
+    let inputs: Vec<String> =
+        plan.catalog.files().iter().map(|path| format!("`{}`", path.display())).collect();
     format!(
         "# A set in Ref-ZOM's layout\n\n\
         Built by `dmmi-cli data build-zom` from {} (seed {}); the settings are in `summary.json`.\n\

@@ -62,7 +62,8 @@ impl Pool {
 pub(super) fn divide(n: usize, sizes: [usize; 2]) -> [usize; 2] {
     let all = sizes[0] + sizes[1];
     let n = n.min(all);
-    let second = if all == 0 { 0 } else { (n as f64 * sizes[1] as f64 / all as f64).round() as usize };
+    let second =
+        if all == 0 { 0 } else { (n as f64 * sizes[1] as f64 / all as f64).round() as usize };
     let second = second.min(sizes[1]).max(n.saturating_sub(sizes[0]));
     [n - second, second]
 }

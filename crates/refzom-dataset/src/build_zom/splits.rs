@@ -36,7 +36,12 @@ impl fmt::Display for ZomSplit {
 
 /// The split of each image, by place in the catalog. Images that any refs file holds out (val, test, testA, testB) are
 /// test, images that refs files only train on are train; the others are drawn so that `test_share` of all are test.
-pub(super) fn assign(catalog: &Catalog, texts: &Texts, test_share: f64, seed: u64) -> Vec<ZomSplit> {
+pub(super) fn assign(
+    catalog: &Catalog,
+    texts: &Texts,
+    test_share: f64,
+    seed: u64,
+) -> Vec<ZomSplit> {
     let mut of: Vec<Option<ZomSplit>> = vec![None; catalog.pictures().len()];
     for (&picture, names) in &texts.splits {
         let train = names.iter().all(|name| name == "train");
@@ -60,7 +65,8 @@ mod tests {
 
     #[test]
     fn held_out_images_stay_held_out() {
-        let catalog = catalog(&(1..=100).map(|i| (i, "dog", false, [0., 0., 9., 9.])).collect::<Vec<_>>());
+        let catalog =
+            catalog(&(1..=100).map(|i| (i, "dog", false, [0., 0., 9., 9.])).collect::<Vec<_>>());
         let mut texts = Texts::default();
         texts.splits.insert(0, vec!["train".into(), "testA".into()]);
         texts.splits.insert(1, vec!["train".into()]);
@@ -70,6 +76,9 @@ mod tests {
         assert_eq!(of.iter().filter(|s| **s == ZomSplit::Test).count(), 20);
         assert_eq!(of, assign(&catalog, &texts, 0.2, 1));
         assert_ne!(of, assign(&catalog, &texts, 0.2, 2));
-        assert_eq!(assign(&catalog, &texts, 0.0, 1).iter().filter(|s| **s == ZomSplit::Test).count(), 2);
+        assert_eq!(
+            assign(&catalog, &texts, 0.0, 1).iter().filter(|s| **s == ZomSplit::Test).count(),
+            2
+        );
     }
 }

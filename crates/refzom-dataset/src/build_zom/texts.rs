@@ -113,7 +113,12 @@ impl Texts {
                 _ if stored.caption.trim().is_empty() => self.leave_out("empty caption"),
                 Some(picture) => {
                     let picture = picture as u32;
-                    self.captions.push(Caption { picture, file, id: stored.id, text: stored.caption });
+                    self.captions.push(Caption {
+                        picture,
+                        file,
+                        id: stored.id,
+                        text: stored.caption,
+                    });
                 }
                 None => self.leave_out("caption of an image that is not in the instances"),
             }
@@ -236,7 +241,9 @@ mod tests {
         let picture = catalog.find(397_133).unwrap();
         assert_eq!(texts.captions_of(picture).len(), 5);
         assert!(texts.captions_of(picture)[0].text.contains("pizzas"));
-        assert!(texts.expressions_of(picture).iter().any(|e| e.file == 1 && e.text.contains("ceramic")));
+        assert!(
+            texts.expressions_of(picture).iter().any(|e| e.file == 1 && e.text.contains("ceramic"))
+        );
         let sum: usize = (0..33).map(|p| texts.expressions_of(p).len()).sum();
         assert_eq!(sum, texts.expressions.len());
         assert_eq!(texts.left_out["reference that is not one-to-one"], 48);

@@ -82,7 +82,8 @@ impl ZomPlan {
         if placing != Placing::None {
             let folder = dir.join("images");
             fs::create_dir_all(&folder).map_err(|e| DataError::write(&folder, e))?;
-            let pictures = self.catalog.pictures().iter().filter(|picture| used.contains(&picture.id));
+            let pictures =
+                self.catalog.pictures().iter().filter(|picture| used.contains(&picture.id));
             for (done, picture) in pictures.enumerate() {
                 self.pictures.place(&picture.file_name, &folder, placing)?;
                 progress(ZomProgress::Making("pictures", done + 1, used.len()));
@@ -201,7 +202,9 @@ fn copy_instances(
     for (place, input) in catalog.files().iter().enumerate() {
         let visit = |key: &str, element: &[u8]| -> Result<(), String> {
             match key {
-                "annotations" if used.contains(&parse::<OnlyImage>(element, "an annotation")?.image_id) => {
+                "annotations"
+                    if used.contains(&parse::<OnlyImage>(element, "an annotation")?.image_id) =>
+                {
                     if annotations > 0 {
                         file.write_all(b",").map_err(|e| e.to_string())?;
                     }
@@ -257,7 +260,9 @@ fn must_be_empty(dir: &Path) -> Result<bool, DataError> {
     match fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             None => Ok(true),
-            Some(_) => Err(DataError::format(dir, "is not empty; remove it or name another folder")),
+            Some(_) => {
+                Err(DataError::format(dir, "is not empty; remove it or name another folder"))
+            }
         },
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(e) => Err(DataError::write(dir, e)),
@@ -278,6 +283,7 @@ fn write_text(path: &Path, text: &str) -> Result<(), DataError> {
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), DataError> {
-    let json = serde_json::to_vec_pretty(value).map_err(|e| DataError::format(path, e.to_string()))?;
+    let json =
+        serde_json::to_vec_pretty(value).map_err(|e| DataError::format(path, e.to_string()))?;
     fs::write(path, json).map_err(|e| DataError::write(path, e))
 }

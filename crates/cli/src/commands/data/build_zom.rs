@@ -165,8 +165,13 @@ impl BuildZomArgs {
         }
         if inputs.instances.is_empty() {
             return Err(match &self.dir {
-                Some(dir) => bad_input!("{}: holds no instances*.json; name it with --instances", dir.display()),
-                None => bad_input!("nothing to build from; give a folder of COCO's files, or --instances"),
+                Some(dir) => bad_input!(
+                    "{}: holds no instances*.json; name it with --instances",
+                    dir.display()
+                ),
+                None => bad_input!(
+                    "nothing to build from; give a folder of COCO's files, or --instances"
+                ),
             });
         }
         Ok(inputs)
@@ -198,7 +203,9 @@ pub(crate) fn run(args: BuildZomArgs) -> Result<()> {
     let mut text = table(&plan.report);
     text += &match (pages, undecided.len()) {
         (_, 0) => "Every borrowed sentence was decided on by a person.\n".to_owned(),
-        (0, open) => format!("{open} borrowed sentences were not looked at by a person; give --images and --review for the page.\n"),
+        (0, open) => format!(
+            "{open} borrowed sentences were not looked at by a person; give --images and --review for the page.\n"
+        ),
         (pages, open) => {
             let last = if pages > 1 { format!(" to page-{pages}.html") } else { String::new() };
             format!(
@@ -272,21 +279,28 @@ fn table(report: &ZomReport) -> String {
         counts.get(split).copied().unwrap_or(0)
     };
     let mut sum = KindCounts::default();
-    let mut line = |name: &str, images: usize, objects: usize, records: usize, kinds: KindCounts| {
-        text += &format!(
-            "{name:<8}{images:>9}{objects:>10}{records:>10}{:>13}{:>9}{:>9}{:>9}\n",
-            kinds.total(),
-            kinds.one,
-            kinds.many,
-            kinds.zero
-        );
-    };
+    let mut line =
+        |name: &str, images: usize, objects: usize, records: usize, kinds: KindCounts| {
+            text += &format!(
+                "{name:<8}{images:>9}{objects:>10}{records:>10}{:>13}{:>9}{:>9}{:>9}\n",
+                kinds.total(),
+                kinds.one,
+                kinds.many,
+                kinds.zero
+            );
+        };
     for split in ["train", "test"] {
         let kinds = report.chosen.get(split).copied().unwrap_or_default();
         sum.one += kinds.one;
         sum.many += kinds.many;
         sum.zero += kinds.zero;
-        line(split, of(&report.images, split), of(&report.objects, split), of(&report.records, split), kinds);
+        line(
+            split,
+            of(&report.images, split),
+            of(&report.objects, split),
+            of(&report.records, split),
+            kinds,
+        );
     }
     let all = |counts: &std::collections::BTreeMap<String, usize>| counts.values().sum();
     line("all", all(&report.images), all(&report.objects), all(&report.records), sum);
@@ -303,7 +317,10 @@ fn table(report: &ZomReport) -> String {
             asked.one, asked.many, asked.zero, has.one, has.many, has.zero
         );
     }
-    for (title, counts) in [("left out of the inputs", &report.left_out), ("borrowed sentences refused by the checks", &report.refused)] {
+    for (title, counts) in [
+        ("left out of the inputs", &report.left_out),
+        ("borrowed sentences refused by the checks", &report.refused),
+    ] {
         if !counts.is_empty() {
             text += &format!("\n{title}\n");
             let mut counts: Vec<(&String, &usize)> = counts.iter().collect();
@@ -320,7 +337,10 @@ fn table(report: &ZomReport) -> String {
             report.decisions, report.accepted_used, report.rejected
         );
         if report.contradictory > 0 {
-            text += &format!("  {} sentences were both accepted and rejected: rejected\n", report.contradictory);
+            text += &format!(
+                "  {} sentences were both accepted and rejected: rejected\n",
+                report.contradictory
+            );
         }
         if report.accepted_unknown > 0 {
             text += &format!(
@@ -357,6 +377,8 @@ mod tests {
         assert!(total.exact && total.counts.total() == 1000 && total.counts.zero == 132);
         let named = config(&["--many", "7", "--zero", "3"]);
         assert_eq!(named.counts, KindCounts { one: 0, many: 7, zero: 3 });
-        assert!(Line::try_parse_from(["x", "--out", "o", "--one", "1", "--expressions", "2"]).is_err());
+        assert!(
+            Line::try_parse_from(["x", "--out", "o", "--one", "1", "--expressions", "2"]).is_err()
+        );
     }
 }

@@ -6,7 +6,8 @@ use anyhow::Result;
 use refzom_dataset::DataError;
 use refzom_dataset::build_zom::ZomInputs;
 
-const IMAGE_FOLDERS: [&str; 6] = ["images", "trainval2014", "train2014", "val2014", "train2017", "val2017"];
+const IMAGE_FOLDERS: [&str; 6] =
+    ["images", "trainval2014", "train2014", "val2014", "train2017", "val2017"];
 
 /// Adds the files of `dir` and `dir/annotations` to the kinds of input that are still empty.
 ///
@@ -21,7 +22,8 @@ pub(super) fn fill(inputs: &mut ZomInputs, dir: &Path) -> Result<()> {
     let named = |prefixes: &[&str], endings: &[&str]| -> Vec<PathBuf> {
         let fits = |path: &&PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
-            prefixes.iter().any(|p| name.starts_with(p)) && endings.iter().any(|e| name.ends_with(e))
+            prefixes.iter().any(|p| name.starts_with(p))
+                && endings.iter().any(|e| name.ends_with(e))
         };
         files.iter().filter(fits).cloned().collect()
     };
@@ -41,8 +43,10 @@ pub(super) fn fill(inputs: &mut ZomInputs, dir: &Path) -> Result<()> {
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(dir).map_err(|e| DataError::read(dir, e))?;
-    let mut files: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_file()).collect();
+    let mut files: Vec<PathBuf> = entries
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.is_file())
+        .collect();
     files.sort();
     Ok(files)
 }
@@ -58,13 +62,22 @@ mod tests {
         for name in ["annotations", "train2014"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        for name in ["annotations/instances_train2014.json", "annotations/captions_train2014.json", "refs(unc).p", "hand.csv", "x.json"] {
+        for name in [
+            "annotations/instances_train2014.json",
+            "annotations/captions_train2014.json",
+            "refs(unc).p",
+            "hand.csv",
+            "x.json",
+        ] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         let mut inputs = ZomInputs { captions: vec!["mine.json".into()], ..ZomInputs::default() };
         fill(&mut inputs, dir.path()).unwrap();
         assert_eq!(inputs.captions, [PathBuf::from("mine.json")]);
-        assert_eq!((inputs.instances.len(), inputs.refs.len(), inputs.hand_written.len()), (1, 1, 1));
+        assert_eq!(
+            (inputs.instances.len(), inputs.refs.len(), inputs.hand_written.len()),
+            (1, 1, 1)
+        );
         assert!(inputs.images[0].ends_with("train2014"));
         assert!(fill(&mut inputs, &dir.path().join("nowhere")).is_err());
     }

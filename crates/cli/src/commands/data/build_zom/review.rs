@@ -89,7 +89,8 @@ fn item<'a>(plan: &'a ZomPlan, candidate: &'a Candidate) -> Result<Option<Item<'
         Origin::OtherExpression { from, .. } => ("expression about another picture", from),
         _ => return Ok(None),
     };
-    let (Some(checks), Some(path)) = (candidate.origin.checks(), plan.picture_path(candidate)) else {
+    let (Some(checks), Some(path)) = (candidate.origin.checks(), plan.picture_path(candidate))
+    else {
         return Ok(None);
     };
     let image = &plan.catalog.pictures()[candidate.picture as usize];
@@ -110,8 +111,15 @@ fn why(checks: &Passed, present: String) -> Vec<String> {
     let mut lines = match &checks.conflict {
         Some(conflict) => vec![conflict.to_string()],
         None => vec![
-            format!("Head noun: {}. Not annotated here: {}.", checks.head, checks.looked_for.join(", ")),
-            format!("None of these is mentioned in the {} sentences about this picture.", checks.texts),
+            format!(
+                "Head noun: {}. Not annotated here: {}.",
+                checks.head,
+                checks.looked_for.join(", ")
+            ),
+            format!(
+                "None of these is mentioned in the {} sentences about this picture.",
+                checks.texts
+            ),
         ],
     };
     lines.push(match present.is_empty() {
@@ -208,10 +216,17 @@ mod tests {
             conflict: false,
             picture: String::new(),
         };
-        let page = Page { format: DecisionsFile::FORMAT, name: "n".into(), file: "d.json".into(), items: vec![item] };
+        let page = Page {
+            format: DecisionsFile::FORMAT,
+            name: "n".into(),
+            file: "d.json".into(),
+            items: vec![item],
+        };
         let text = render(&page, 1, 1).unwrap();
         assert_eq!(text.matches("</script>").count(), 2);
-        assert!(text.contains("\\u003c/script>\\u003cb>dog") && text.contains(DecisionsFile::FORMAT));
+        assert!(
+            text.contains("\\u003c/script>\\u003cb>dog") && text.contains(DecisionsFile::FORMAT)
+        );
         assert!(!text.contains("http"), "self-contained");
     }
 }
