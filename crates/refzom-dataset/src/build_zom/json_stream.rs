@@ -13,9 +13,11 @@ use crate::DataError;
 /// Largest element, in bytes; COCO's largest annotation has some 100 KB.
 const MAX_ELEMENT: usize = 64 << 20;
 const BUFFER: usize = 1 << 18;
+/// Bytes between two calls of `done`.
+const STEP: u64 = 1 << 20;
 
 /// Calls `visit(key, element)` for every element of every array that is a value of the file's top-level object, and once
-/// for every other value; `done(bytes)` is called as the reading goes on.
+/// for every other value; `done(bytes)` is called after every megabyte or so.
 ///
 /// # Errors
 /// The file cannot be read or is no JSON object, or `visit` fails; messages name the byte.
@@ -77,6 +79,7 @@ impl<R: Read> Scanner<R> {
         }
         self.at += 1;
         let mut element = Vec::new();
+        let mut reported = 0;
         loop {
             match self.mark()? {
                 Some(b'}') => return Ok(()),
@@ -103,13 +106,20 @@ impl<R: Read> Scanner<R> {
             self.at += 1;
             loop {
                 match self.mark()? {
-                    Some(b']') => break self.at += 1,
+                    Some(b']') => {
+                        self.at += 1;
+                        break;
+                    }
                     Some(b',') => self.at += 1,
                     None => return json("the file ends in the middle; copy it again"),
                     Some(_) => {
                         self.value(&mut element)?;
                         visit(&key, &element)?;
-                        done(self.before + self.at as u64);
+                        let read = self.before + self.at as u64;
+                        if read >= reported + STEP {
+                            reported = read;
+                            done(read);
+                        }
                     }
                 }
             }

@@ -10,7 +10,7 @@ use super::categories::{CATEGORIES, CategorySet};
 pub struct Meaning {
     /// Categories the noun may name.
     pub categories: CategorySet,
-    /// Whether everything the noun names is annotated under them (see [`super::categories`]).
+    /// Whether everything the noun names is annotated under them: its absence from the annotations shows that it is not there.
     pub exact: bool,
 }
 

@@ -213,11 +213,21 @@ fn copy_instances(
                     file.write_all(element).map_err(|e| e.to_string())
                 }
                 "images" if used.contains(&parse::<OnlyId>(element, "an image")?.id) => {
-                    Ok(join(&mut rest.images, element))
+                    join(&mut rest.images, element);
+                    Ok(())
                 }
-                "categories" if place == 0 => Ok(join(&mut rest.categories, element)),
-                "licenses" if place == 0 => Ok(join(&mut rest.licenses, element)),
-                "info" if place == 0 => Ok(rest.info = element.to_vec()),
+                "categories" if place == 0 => {
+                    join(&mut rest.categories, element);
+                    Ok(())
+                }
+                "licenses" if place == 0 => {
+                    join(&mut rest.licenses, element);
+                    Ok(())
+                }
+                "info" if place == 0 => {
+                    rest.info = element.to_vec();
+                    Ok(())
+                }
                 _ => Ok(()),
             }
         };
