@@ -18,5 +18,6 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
-    runtime::run(move || commands::run(cli.command))
+    let in_parts = matches!(cli.command, args::Command::Quickstart(_) | args::Command::Ablate(_));
+    runtime::run(in_parts, move || commands::run(cli.command))
 }

@@ -24,12 +24,17 @@ const STACK_BYTES: usize = 512 << 20;
 const SPINS: &str = "100";
 
 /// Runs `work` on a thread of rayon's pool, so that parallel kernels start without a hand-over between threads.
-pub(crate) fn run(work: impl FnOnce() -> anyhow::Result<()> + Send) -> ExitCode {
+/// `in_parts`: steps are computed in parts at the same time (`schedule.parts`); Candle's own threads, which serve one
+/// caller at a time, then only stand in the way.
+pub(crate) fn run(in_parts: bool, work: impl FnOnce() -> anyhow::Result<()> + Send) -> ExitCode {
     // SAFETY: an option of the allocator, set before any other thread exists.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) };
-    if std::env::var_os("CANDLE_BARRIER_POOL_SPIN_LIMIT").is_none() {
-        // SAFETY: no other thread exists yet that could read the environment.
-        unsafe { std::env::set_var("CANDLE_BARRIER_POOL_SPIN_LIMIT", SPINS) };
+    let threads = in_parts.then_some(("CANDLE_NUM_THREADS", "1"));
+    for (key, value) in [("CANDLE_BARRIER_POOL_SPIN_LIMIT", SPINS)].into_iter().chain(threads) {
+        if std::env::var_os(key).is_none() {
+            // SAFETY: no other thread exists yet that could read the environment.
+            unsafe { std::env::set_var(key, value) };
+        }
     }
     let pool = rayon::ThreadPoolBuilder::new()
         .stack_size(STACK_BYTES)

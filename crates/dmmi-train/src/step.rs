@@ -109,7 +109,10 @@ pub fn train_step(
     Ok(StepStats { segmentation, similarity, contrastive, total: total_value, grad_norm })
 }
 
-/// Losses (segmentation, similarity, contrastive, total) and gradients of one part of a batch, all times `share`.
+/// Losses (segmentation, similarity, contrastive, total) and gradients of one part of a batch.
+type PartResult = ([f64; 4], Gradients);
+
+/// One part of a batch; its results are multiplied by `share`.
 fn part(
     network: &Network,
     trained: &[(String, Var)],
@@ -118,7 +121,7 @@ fn part(
     losses: &LossConfig,
     noise: &Noise,
     share: f64,
-) -> Result<([f64; 4], Gradients)> {
+) -> Result<PartResult> {
     let output = network.train.forward(input, Mode::Train(noise))?;
     let terms = LossTerms::of(&output, targets, losses)?;
     let total = (terms.total(losses)? * share)?;
@@ -140,7 +143,7 @@ fn in_parts(
     losses: &LossConfig,
     settings: &StepSettings,
     parts: usize,
-) -> Result<Vec<Result<([f64; 4], Gradients)>>> {
+) -> Result<Vec<Result<PartResult>>> {
     let samples = input.ids.dim(0)?;
     let noises: Vec<Noise> = (0..parts as u64)
         .map(|part| Noise::of_part(settings.seed, settings.step as u64, part))

@@ -86,8 +86,9 @@ fn main() -> Result<()> {
         let (clock, cpu) = (Instant::now(), cpu_seconds());
         let (dataset, rejected) = Dataset::load(&DatasetConfig::new(&dir, "train"))?;
         let seconds = clock.elapsed().as_secs_f64();
+        let cpu = cpu_seconds() - cpu;
         println!(
-            "start {start}: {seconds:.3} s, {}, {} left out",
+            "start {start}: {seconds:.3} s ({cpu:.3} s of processor time), {}, {} left out",
             dataset.summary(),
             rejected.len()
         );

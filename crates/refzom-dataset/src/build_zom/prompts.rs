@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn words_fit_the_number() {
-        let bears = vec![("teddy bear", false, LEFT_BOX); 3];
+        let bears = [("teddy bear", false, LEFT_BOX); 3];
         for seed in 0..40 {
             let all: Vec<_> = bears.iter().map(|(name, crowd, b)| (1, *name, *crowd, *b)).collect();
             let catalog = catalog(&all);

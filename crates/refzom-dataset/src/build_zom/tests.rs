@@ -146,7 +146,7 @@ fn decisions_are_obeyed() {
     let plan = make(config.clone(), &inputs());
     let zero = sentences(&plan, TargetKind::Zero);
     assert!(zero.len() >= 4);
-    let verdict = |i: usize| if i % 2 == 0 { Verdict::Reject } else { Verdict::Accept };
+    let verdict = |i: usize| if i.is_multiple_of(2) { Verdict::Reject } else { Verdict::Accept };
     let decisions: Vec<Decision> = zero
         .iter()
         .enumerate()

@@ -78,8 +78,9 @@ pub(super) fn decode_png(bytes: &[u8]) -> Result<DynamicImage, String> {
 }
 
 type Damaged = fn(image::ImageError) -> String;
+type PngOf<'a> = PngDecoder<Cursor<&'a [u8]>>;
 
-fn open_png(bytes: &[u8]) -> Result<(PngDecoder<Cursor<&[u8]>>, Damaged), String> {
+fn open_png(bytes: &[u8]) -> Result<(PngOf<'_>, Damaged), String> {
     check_png(bytes)?;
     let damaged: Damaged = |e| format!("damaged png: {e}");
     let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(damaged)?;

@@ -71,7 +71,7 @@ pub(crate) fn read_own(
 }
 
 /// The lines of a json-lines file with their numbers, counted from 1; empty lines are passed over.
-pub(crate) fn parse_jsonl(bytes: &[u8]) -> Vec<(i64, Result<OwnRecord, String>)> {
+pub(crate) fn parse_jsonl(bytes: &[u8]) -> Vec<Numbered> {
     let lines = bytes.split(|&b| b == b'\n').enumerate();
     let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
     filled
@@ -85,8 +85,11 @@ pub(crate) fn parse_jsonl(bytes: &[u8]) -> Vec<(i64, Result<OwnRecord, String>)>
         .collect()
 }
 
+/// A record, or why it is none, with the number of its line.
+type Numbered = (i64, Result<OwnRecord, String>);
+
 /// The rows of a table with the numbers of their lines.
-fn parse_csv(bytes: &[u8]) -> Result<Vec<(i64, Result<OwnRecord, String>)>, String> {
+fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(bytes);
     let header = reader.byte_headers().map_err(|e| format!("has no header line: {e}"))?.clone();

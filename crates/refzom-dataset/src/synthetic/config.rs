@@ -96,14 +96,14 @@ pub struct SyntheticConfig {
 }
 
 impl SyntheticConfig {
-    /// 64x64 pictures, 12,000 scenes to learn from, three or four objects of four colours and three shapes each, four
+    /// 64x64 pictures, 14,400 scenes to learn from, three or four objects of four colours and three shapes each, four
     /// sentences about each: small enough to learn from scratch in minutes on two CPU cores.
     pub fn quickstart() -> Self {
         Self {
             seed: 1,
             width: 64,
             height: 64,
-            train_scenes: 12_000,
+            train_scenes: 14_400,
             val_scenes: 100,
             test_scenes: 300,
             sentences_per_scene: 4,
@@ -111,7 +111,7 @@ impl SyntheticConfig {
             max_objects: 4,
             proportions: Proportions::ref_zom(),
             colors: vec![Color::Red, Color::Green, Color::Blue, Color::Yellow],
-            shapes: vec![Shape::Circle, Shape::Triangle, Shape::Cross],
+            shapes: vec![Shape::Circle, Shape::Square, Shape::Triangle],
             small_radius: [0.125, 0.145],
             large_radius: [0.22, 0.25],
             overlap: 0.3,

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use dmmi_train::{TrainConfig, load_vocabulary, recipes, ValConfig};
+use dmmi_train::{TrainConfig, ValConfig, load_vocabulary, recipes};
 use refzom_dataset::SyntheticConfig;
 use serde::{Deserialize, Serialize};
 
