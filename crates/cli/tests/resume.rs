@@ -141,7 +141,8 @@ fn killed_and_resumed_equals_undisturbed() {
     // Every step stands in the log once, with the same losses.
     let losses = |run: &Path| -> Vec<String> {
         let text = std::fs::read_to_string(run.join("steps.csv")).unwrap();
-        text.lines().map(|line| line.rsplit_once(',').unwrap().0.to_owned()).collect()
+        // All columns before the seconds, which no two runs share.
+        text.lines().map(|line| line.split(',').take(9).collect::<Vec<_>>().join(",")).collect()
     };
     assert_eq!(losses(&whole), losses(&broken));
 }

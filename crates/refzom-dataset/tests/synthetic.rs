@@ -82,7 +82,10 @@ fn measure(written: &Written, config: &SyntheticConfig) -> BTreeMap<i64, Vec<Mea
         let radius = (n / std::f64::consts::PI).sqrt() / f64::from(config.width.min(config.height));
         let shape =
             *Shape::ALL.iter().find(|s| s.name() == names[&annotation.category_id]).unwrap();
-        let size = if radius > 0.13 { Size::Large } else { Size::Small };
+        // Between the largest small object and the smallest large one that is partly hidden.
+        let least_large = config.large_radius[0] * config.min_visible.sqrt();
+        let middle = (config.small_radius[1] + least_large) / 2.0;
+        let size = if radius > middle { Size::Large } else { Size::Small };
         let entity = Entity { color, shape, size, center: (x_sum / n, y_sum / n) };
         scenes.entry(annotation.image_id).or_default().push(Measured {
             ann_id: annotation.id,
