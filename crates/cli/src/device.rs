@@ -67,15 +67,12 @@ impl DeviceChoice {
     }
 }
 
-/// A CUDA device, with the driver library's panic (it is loaded at run time) turned into an error.
+/// A CUDA device.
 fn cuda(index: usize) -> anyhow::Result<Device> {
     if !cfg!(feature = "cuda") {
         anyhow::bail!("built without CUDA");
     }
-    match std::panic::catch_unwind(|| Device::new_cuda(index)) {
-        Ok(opened) => Ok(opened?),
-        Err(_) => anyhow::bail!("the CUDA driver could not be loaded"),
-    }
+    Ok(nn_ops::device::cuda(index)?)
 }
 
 /// How a device is called in messages and reports.

@@ -1,7 +1,7 @@
 //! The whole model: two encoders, the fusion between them, two decoders.
 
 use backbones::BertEncoder;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{Align, DecoderLayerConfig, Mode, Probe, resize_bilinear};
 
@@ -57,6 +57,7 @@ pub struct Dmmi {
     decoder: TextToImageDecoder,
     reconstruction: Option<ImageToTextDecoder>,
     contrast: Option<(CrossLayerPooling, ExpressionVector)>,
+    compute: DType,
 }
 
 impl Dmmi {
@@ -94,7 +95,16 @@ impl Dmmi {
             encoder,
             reconstruction: cfg.reconstruction.is_on().then(reconstruction).transpose()?,
             contrast: cfg.contrast.is_on().then(contrast).transpose()?,
+            compute: vb.dtype(),
         })
+    }
+
+    /// The same network with activations in `dtype` (mixed precision): parameters stay as they are and are cast where they
+    /// are multiplied; norms, softmax and losses compute in f32 at least; logits come out in f32 at least.
+    pub fn compute_in(mut self, dtype: DType) -> Self {
+        self.text.compute_in(dtype);
+        self.compute = dtype;
+        self
     }
 
     /// A full pass, as training needs it.
@@ -116,12 +126,13 @@ impl Dmmi {
         let words = self.text.forward_t(&input.ids, &input.attention, mode)?;
         probe.record("bert.ids", &words);
         let mask = input.attention.to_dtype(words.dtype())?;
-        let encoded = self.encoder.forward_t(&input.images, &words, &mask, mode, probe)?;
+        let images = input.images.to_dtype(self.compute)?;
+        let encoded = self.encoder.forward_t(&images, &words, &mask, mode, probe)?;
         let decoded = probe.scoped("dec", |p| self.decoder.forward_t(&encoded, mode, p))?;
         let contrast = match &self.contrast {
             Some((pooling, expression)) => Some(Contrast {
                 visual: probe.scoped("dec", |p| pooling.forward(&decoded.maps, p))?,
-                aligned: expression.forward(&encoded.words)?,
+                aligned: expression.forward(&wide(&encoded.words)?)?,
             }),
             None => None,
         };
@@ -135,12 +146,13 @@ impl Dmmi {
             }
             _ => None,
         };
-        let logits = resize_bilinear(&decoded.logits, (h, w), Align::Corners)?;
-        probe.record("logits_low", &decoded.logits);
+        let logits_low = wide(&decoded.logits)?;
+        let logits = resize_bilinear(&logits_low, (h, w), Align::Corners)?;
+        probe.record("logits_low", &logits_low);
         probe.record("logits", &logits);
         Ok(DmmiOutput {
             logits,
-            logits_low: decoded.logits,
+            logits_low,
             words: encoded.words,
             reconstructed,
             contrast,
@@ -157,8 +169,17 @@ impl Dmmi {
         let words = self.text.forward_t(ids, attention, Mode::Eval)?;
         let mask = attention.to_dtype(words.dtype())?;
         let mut probe = Probe::off();
-        let encoded = self.encoder.forward_t(images, &words, &mask, Mode::Eval, &mut probe)?;
+        let images = images.to_dtype(self.compute)?;
+        let encoded = self.encoder.forward_t(&images, &words, &mask, Mode::Eval, &mut probe)?;
         let decoded = self.decoder.forward_t(&encoded, Mode::Eval, &mut probe)?;
-        resize_bilinear(&decoded.logits, (h, w), Align::Corners)
+        resize_bilinear(&wide(&decoded.logits)?, (h, w), Align::Corners)
+    }
+}
+
+/// Half precision as f32; the others as they are.
+fn wide(xs: &Tensor) -> Result<Tensor> {
+    match xs.dtype() {
+        DType::BF16 | DType::F16 => xs.to_dtype(DType::F32),
+        _ => Ok(xs.clone()),
     }
 }

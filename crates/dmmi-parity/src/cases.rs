@@ -110,17 +110,37 @@ pub fn run_directory(
     filter: Option<&str>,
     print: Printing,
 ) -> Result<Report> {
+    run_directory_on(&candle_core::Device::Cpu, dir, precision, filter, print)
+}
+
+/// The same on `device`. On a GPU, and in mixed precision, the cases of networks and their parts only: the others compute
+/// on the CPU whatever the device.
+///
+/// # Errors
+/// When there is nothing to run, or a file is damaged.
+pub fn run_directory_on(
+    device: &candle_core::Device,
+    dir: &Path,
+    precision: Precision,
+    filter: Option<&str>,
+    print: Printing,
+) -> Result<Report> {
     let (mut cases, others) = find(dir)?;
     let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let picks_cases = filter.is_some_and(|f| cases.iter().any(|(path, ..)| stem(path).contains(f)));
     if let (true, Some(f)) = (picks_cases, filter) {
         cases.retain(|(path, ..)| stem(path).contains(f));
     }
+    if precision == Precision::Bf16 {
+        cases.retain(|(.., kind)| *kind == Kind::Network);
+    } else if !device.is_cpu() {
+        cases.retain(|(.., kind)| matches!(kind, Kind::Network | Kind::Units));
+    }
     if cases.is_empty() {
         bail!("no golden case in {}; expected sidecars such as g1_tiny_swin.json", dir.display());
     }
     let quantities = filter.filter(|_| !picks_cases).map(str::to_string);
-    let mut report = Report::new(precision, quantities, print);
+    let mut report = Report::new(precision, quantities, print).on(device);
     if !others.is_empty() {
         report.remark(format!("not covered: {}", others.join(", ")));
     }
@@ -132,13 +152,7 @@ pub fn run_directory(
             let started = std::time::Instant::now();
             match kind {
                 Kind::Network => network::run(&golden, &mut report),
-                Kind::Units => {
-                    let dtype = match precision {
-                        Precision::F32 => candle_core::DType::F32,
-                        Precision::F64 => candle_core::DType::F64,
-                    };
-                    units::run(&golden, dtype, &mut report)
-                }
+                Kind::Units => units::run(&golden, &mut report),
                 Kind::Scores => scores::run(&golden, &mut report),
                 Kind::Data(DataKind::Images) => images::run(&golden, &path, &mut report),
                 Kind::Data(DataKind::Masks) => masks::run(&golden, &mut report),

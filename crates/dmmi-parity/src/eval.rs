@@ -29,14 +29,20 @@ pub(crate) struct Inputs {
 }
 
 /// A stored integer tensor as ours.
-pub(crate) fn integers(golden: &Golden, name: &str, dtype: DType) -> Result<Tensor> {
+pub(crate) fn integers(
+    golden: &Golden,
+    name: &str,
+    dtype: DType,
+    device: &Device,
+) -> Result<Tensor> {
     let stored = golden.tensor(name)?;
     let values: Vec<u32> = stored.values.iter().map(|v| *v as u32).collect();
     ensure!(
         values.iter().zip(&stored.values).all(|(a, b)| f64::from(*a) == *b),
         "{name} holds values that are no small natural numbers"
     );
-    Ok(Tensor::from_vec(values, stored.shape.as_slice(), &Device::Cpu)?.to_dtype(dtype)?)
+    let values = Tensor::from_vec(values, stored.shape.as_slice(), &Device::Cpu)?;
+    Ok(values.to_dtype(dtype)?.to_device(device)?)
 }
 
 impl Inputs {
@@ -46,12 +52,13 @@ impl Inputs {
         sidecar: &Sidecar,
         side: usize,
         dtype: DType,
+        device: &Device,
     ) -> Result<Self> {
-        let get = |part: &str| integers(golden, &format!("s{side}.in.{part}"), DType::U32);
+        let get = |part: &str| integers(golden, &format!("s{side}.in.{part}"), DType::U32, device);
         let shape = (sidecar.config.batch, 3, side, side);
         let n = sidecar.config.batch * 3 * side * side;
         let images = hash_values(&format!("input.image.s{side}"), sidecar.config.seed, 0.0, 2.0, n);
-        let images = Tensor::from_vec(images, shape, &Device::Cpu)?.to_dtype(dtype)?;
+        let images = Tensor::from_vec(images, shape, device)?.to_dtype(dtype)?;
         Ok(Self {
             images,
             ids: get("ids")?,
@@ -114,7 +121,7 @@ fn one_size(
     report: &mut Report,
 ) -> Result<()> {
     let prefix = format!("s{side}.");
-    let inputs = Inputs::of(golden, sidecar, side, dtype)?;
+    let inputs = Inputs::of(golden, sidecar, side, dtype, &report.device)?;
     if let Some(stored) = golden.tensors.get(&format!("{prefix}in.image")) {
         let wrong =
             values(&inputs.images)?.iter().zip(&stored.values).filter(|(a, b)| a != b).count();

@@ -37,6 +37,8 @@ enum Arithmetic {
     F32,
     /// Tells wrong equations from rounding.
     F64,
+    /// Mixed precision: bf16 activations, f32 parameters (networks only).
+    Bf16,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +58,7 @@ fn run(args: &Args) -> Result<Report> {
     let precision = match args.dtype {
         Arithmetic::F32 => Precision::F32,
         Arithmetic::F64 => Precision::F64,
+        Arithmetic::Bf16 => Precision::Bf16,
     };
     let print = if args.quiet { Printing::Misses } else { Printing::All };
     let report = run_directory(&args.dir, precision, args.filter.as_deref(), print)?;

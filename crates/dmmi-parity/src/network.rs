@@ -1,12 +1,11 @@
 //! A case of the whole network, from sidecar to verdicts.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device};
 use dmmi_model::Dmmi;
 use nn_ops::ParamStore;
 
 use crate::golden::Golden;
-use crate::report::{Precision, Report};
+use crate::report::Report;
 use crate::sidecar::Sidecar;
 use crate::weights::is_dead_copy;
 use crate::{eval, train, weights};
@@ -23,14 +22,13 @@ pub fn run_perturbed(
     report: &mut Report,
 ) -> Result<()> {
     let sidecar: Sidecar = golden.part("")?;
-    let dtype = match report.precision {
-        Precision::F32 => DType::F32,
-        Precision::F64 => DType::F64,
-    };
+    let (precision, device) = (report.precision, report.device.clone());
+    let dtype = precision.parameters();
     let cfg = weights::configuration(&sidecar.config, &sidecar.weights)
         .with_context(|| format!("{}: weights.table", golden.name))?;
+    let build = |vb| Dmmi::new(&cfg, vb).map(|m| m.compute_in(precision.activations()));
     let store = ParamStore::new(0);
-    let trained = Dmmi::new(&cfg, store.builder(dtype, &Device::Cpu))?;
+    let trained = build(store.builder(dtype, &device))?;
     weights::load(&store, &sidecar.weights, report)?;
     if let Some(expected) = sidecar.n_params {
         let ours: usize = store.parameters().iter().map(|(_, v)| v.elem_count()).sum();
@@ -42,7 +40,7 @@ pub fn run_perturbed(
         perturb(&store, name, index, added)?;
     }
     // The frozen twin shares every value and records no graph.
-    let frozen = Dmmi::new(&cfg, store.frozen(dtype, &Device::Cpu))?;
+    let frozen = build(store.frozen(dtype, &device))?;
     eval::run(golden, &sidecar, &frozen, dtype, report)?;
     train::run(golden, &sidecar, &store, &trained, dtype, report)
 }
@@ -52,6 +50,6 @@ fn perturb(store: &ParamStore, name: &str, index: usize, added: f64) -> Result<(
     let mut values = crate::tensors::values(var.as_tensor())?;
     ensure!(index < values.len(), "{name} has {} elements", values.len());
     values[index] += added;
-    let changed = candle_core::Tensor::from_vec(values, var.shape(), &Device::Cpu)?;
+    let changed = candle_core::Tensor::from_vec(values, var.shape(), var.device())?;
     Ok(var.set(&changed.to_dtype(var.dtype())?)?)
 }

@@ -1,6 +1,6 @@
 //! From the reference's recorded f32 noise to tolerances.
 
-use crate::report::Precision;
+use crate::report::{BF16, Precision};
 
 /// Tolerances are this many times the recorded noise: the golden data's own advice ("3-5x").
 pub const FACTOR: f64 = 5.0;
@@ -12,6 +12,7 @@ pub const ROUNDING: f64 = 1.0 / 16_777_216.0;
 pub(crate) fn tolerance(relative_noise: f64, precision: Precision) -> f64 {
     match precision {
         Precision::F32 => FACTOR * relative_noise,
+        Precision::Bf16 => BF16,
         Precision::F64 => FACTOR * relative_noise.min(ROUNDING),
     }
 }

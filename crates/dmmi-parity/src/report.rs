@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use candle_core::{DType, Device};
 use serde::Serialize;
 
 /// Arithmetic of the run under test.
@@ -13,6 +14,27 @@ pub enum Precision {
     F32,
     /// Tells wrong equations from rounding: what is left is the rounding of the stored values.
     F64,
+    /// Mixed precision: bf16 activations over f32 parameters. Networks only; each tolerance is at least [`BF16`].
+    Bf16,
+}
+
+/// The least tolerance of a relative error in mixed precision: a hundred roundings to 8 bits, one after another.
+pub const BF16: f64 = 0.1;
+
+impl Precision {
+    /// Type of the parameters.
+    pub fn parameters(self) -> DType {
+        if self == Self::F64 { DType::F64 } else { DType::F32 }
+    }
+
+    /// Type of the activations.
+    pub fn activations(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F64 => DType::F64,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// One quantity.
@@ -38,6 +60,9 @@ pub struct Line {
 pub struct Report {
     /// Arithmetic of the run.
     pub precision: Precision,
+    /// Where networks and their parts are computed.
+    #[serde(skip)]
+    pub device: Device,
     /// The quantities.
     pub lines: Vec<Line>,
     /// What was found but not compared, and why.
@@ -65,7 +90,14 @@ impl Report {
     /// An empty report. With a filter, only quantities whose name contains it are judged.
     pub fn new(precision: Precision, filter: Option<String>, print: Printing) -> Self {
         let (lines, remarks) = (Vec::new(), Vec::new());
-        Self { precision, lines, remarks, case: String::new(), filter, print }
+        let device = Device::Cpu;
+        Self { precision, device, lines, remarks, case: String::new(), filter, print }
+    }
+
+    /// The same for a run on `device`.
+    pub fn on(mut self, device: &Device) -> Self {
+        self.device = device.clone();
+        self
     }
 
     /// Starts a case.

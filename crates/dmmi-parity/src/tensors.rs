@@ -5,7 +5,7 @@ use candle_core::{DType, Tensor};
 use crate::golden::Stored;
 use crate::layout::{Slice, align};
 use crate::noise::{Difference, FACTOR, ROUNDING, tolerance};
-use crate::report::{Precision, Report};
+use crate::report::{BF16, Precision, Report};
 
 /// Recorded noise of one tensor.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,6 +37,7 @@ pub(crate) fn judge_values(
     );
     let largest = match report.precision {
         Precision::F32 => FACTOR * noise.max_abs,
+        Precision::Bf16 => BF16 * d.reference_max,
         Precision::F64 => FACTOR * noise.max_abs.min(ROUNDING * d.reference_max),
     };
     report.judge(&format!("{name} max"), d.max_abs, largest);

@@ -293,7 +293,7 @@ fn forward(recorded: &Golden, path: &Path, report: &mut Report) -> Result<()> {
             let noise = Difference::between(&single, &exact).relative_rms;
             let found = match report.precision {
                 Precision::F64 => found,
-                Precision::F32 => Difference::between(&single, stored),
+                Precision::F32 | Precision::Bf16 => Difference::between(&single, stored),
             };
             best = Some((heads, found.relative_rms, noise));
         }

@@ -53,8 +53,11 @@ impl Run<'_> {
         let losses = golden.tensor("train.losses")?;
         let steps = losses.shape.first().map_or(0, |rows| rows.saturating_sub(1));
         losses.expect_matrix("train.losses", steps + 1, LOSSES.len())?;
-        let inputs = Inputs::of(golden, self.sidecar, train.size, dtype)?;
-        let get = |part: &str| integers(golden, &format!("s{}.in.{part}", train.size), DType::U8);
+        let inputs = Inputs::of(golden, self.sidecar, train.size, dtype, &report.device)?;
+        let device = report.device.clone();
+        let get = |part: &str| {
+            integers(golden, &format!("s{}.in.{part}", train.size), DType::U8, &device)
+        };
         let targets = Targets { masks: get("target")?, has_target: get("target_flag")? };
         let batch = inputs.batch(&inputs.masked_ids);
         let schedule = self.learning_rates(report);
@@ -195,7 +198,7 @@ impl Run<'_> {
         let torch_f32 = self.golden.tensor("train.grad_summary_torch_f32")?;
         let reference = self.golden.tensor("train.grad_summary")?;
         // True gradient zero: PyTorch's own result is rounding noise. In f64, that of its f64 run.
-        let noise_rows = if report.precision == Precision::F32 { torch_f32 } else { reference };
+        let noise_rows = if report.precision == Precision::F64 { reference } else { torch_f32 };
         let invariant = || params.iter().enumerate().filter(|(_, p)| p.zero_grad_by_invariance);
         let rms = |i: usize, p: &Param| noise_rows.row(i)[0] / (p.elements() as f64).sqrt();
         let floor = quantile(invariant().map(|(i, p)| rms(i, p)), 1.0);

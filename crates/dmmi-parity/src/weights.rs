@@ -98,7 +98,7 @@ pub(crate) fn load(store: &ParamStore, weights: &Weights, report: &mut Report) -
         let n = entry.shape.iter().product();
         let values = hash_values(&entry.name, weights.seed, entry.base, entry.scale, n);
         let values = Tensor::from_vec(values, entry.shape.as_slice(), &Device::Cpu)?;
-        Ok(var.set(&values.to_dtype(var.dtype())?)?)
+        Ok(var.set(&values.to_dtype(var.dtype())?.to_device(var.device())?)?)
     };
     table.into_values().collect::<Vec<_>>().par_iter().try_for_each(fill)
 }

@@ -48,7 +48,11 @@ impl Scales {
         let mut total: Option<Tensor> = None;
         for (r, map) in maps.iter().enumerate() {
             let share = match &weights {
-                Some(w) => map.broadcast_mul(&w.narrow(0, r, 1)?.reshape((1, 1, 1, 1))?)?,
+                // In the type of the weights: their gradients are sums over whole maps.
+                Some(w) => {
+                    let w = w.narrow(0, r, 1)?.reshape((1, 1, 1, 1))?;
+                    map.to_dtype(w.dtype())?.broadcast_mul(&w)?
+                }
                 None => map.clone(),
             };
             total = Some(match total {
@@ -58,7 +62,7 @@ impl Scales {
         }
         match (total, self) {
             (Some(t), Self::Mean) if maps.len() > 1 => t / maps.len() as f64,
-            (Some(t), _) => Ok(t),
+            (Some(t), _) => maps.first().map_or(Ok(t.clone()), |map| t.to_dtype(map.dtype())),
             (None, _) => bail!("no similarity maps to weigh"),
         }
     }

@@ -13,6 +13,8 @@ pub fn relu(xs: &Tensor) -> Result<Tensor> {
             elementwise::<T>("relu", xs, relu_values, relu_gradients)
         }),
         Plan::ThroughF32 => relu(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype()),
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::relu(xs),
         Plan::Composed => relu_composed(xs),
     }
 }
@@ -30,6 +32,8 @@ pub fn gelu(xs: &Tensor) -> Result<Tensor> {
             elementwise::<T>("gelu", xs, gelu_values, gelu_gradients)
         }),
         Plan::ThroughF32 => gelu(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype()),
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::gelu(xs),
         Plan::Composed => gelu_composed(xs),
     }
 }

@@ -1,27 +1,14 @@
 //! One audit for every operation of the crate (tests only): gradients against finite differences on every kind of layout,
 //! the fused kernel against the composition, half precision, and the same bits for any number of threads.
 
-use candle_core::{DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor};
 
 use crate::gradcheck::gradient_error;
+pub(crate) use crate::selftest::values;
+use crate::selftest::{distance, results};
 
 /// A function of tensors.
 pub(crate) type Function<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Tensor> + Sync);
-
-/// `shape` filled with f64 values in (-1, 1) without a visible pattern, decided by `seed`.
-pub(crate) fn values(shape: &[usize], seed: u32) -> Result<Tensor> {
-    let unit = |i: u32| {
-        let mut x = i.wrapping_mul(0x9E37_79B9) ^ seed.wrapping_mul(0x27D4_EB2F);
-        x ^= x >> 16;
-        x = x.wrapping_mul(0x85EB_CA6B);
-        x ^= x >> 13;
-        x = x.wrapping_mul(0xC2B2_AE35);
-        x ^= x >> 16;
-        f64::from(x >> 8) / 8_388_608.0 - 1.0
-    };
-    let n: usize = shape.iter().product();
-    Tensor::from_vec((0..n as u32).map(unit).collect::<Vec<_>>(), shape, &Device::Cpu)
-}
 
 /// Several of them.
 pub(crate) fn several(shapes: &[&[usize]]) -> Result<Vec<Tensor>> {
@@ -53,37 +40,6 @@ fn broadcast(t: &Tensor) -> Result<Tensor> {
 
 fn cast(inputs: &[Tensor], dtype: DType) -> Result<Vec<Tensor>> {
     inputs.iter().map(|t| t.to_dtype(dtype)).collect()
-}
-
-/// The result and the gradient of every input, all as f64, for an uneven sum of the result.
-fn results(inputs: &[Tensor], f: Function) -> Result<Vec<Vec<f64>>> {
-    let vars = inputs.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
-    let tracked: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
-    let out = f(&tracked)?;
-    // Multiples of 1/64: exact in every type.
-    let probe = ((values(out.dims(), 99)? * 64.0)?.round()? / 64.0)?.to_dtype(out.dtype())?;
-    let grads = out.mul(&probe)?.sum_all()?.backward()?;
-    let flat = |t: &Tensor| t.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>();
-    let mut all = vec![flat(&out)?];
-    for (i, v) in vars.iter().enumerate() {
-        let Some(g) = grads.get(v) else { candle_core::bail!("input {i} got no gradient") };
-        assert_eq!(g.dims(), v.dims(), "gradient {i} has another shape");
-        all.push(flat(g)?);
-    }
-    Ok(all)
-}
-
-/// Largest difference, relative to the largest value of the result or gradient it belongs to.
-fn distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
-    let one = |(a, b): (&Vec<f64>, &Vec<f64>)| {
-        assert_eq!(a.len(), b.len());
-        let scale = b.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
-        a.iter().zip(b).fold(0.0f64, |m, (x, y)| {
-            let d = (x - y).abs() / scale;
-            if d.is_nan() { f64::INFINITY } else { m.max(d) }
-        })
-    };
-    a.iter().zip(b).map(one).fold(0.0, f64::max)
 }
 
 /// Finite differences in f64 on contiguous, transposed, narrowed and repeated inputs, and on inputs used twice.

@@ -40,6 +40,8 @@ fn window_sum(xs: &Tensor, before: usize, after: usize) -> Result<Tensor> {
         Plan::ThroughF32 => {
             fused(&xs.to_dtype(candle_core::DType::F32)?, before, after)?.to_dtype(xs.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::window_sum(xs, before, after),
         Plan::Composed => composed(xs, before, after),
     }
 }

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 
 use crate::kernel::{self, Plan, Real, dispatch};
 use crate::mode::Mode;
+use crate::philox;
 
 fn check(p: f64) -> Result<()> {
     if !(0.0..1.0).contains(&p) {
@@ -17,17 +18,41 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     check(p)?;
     match mode {
         Mode::Train(noise) if p > 0.0 => {
-            let mask = noise.keep_mask(xs.elem_count(), p, (1.0 / (1.0 - p)) as f32);
+            let (key, scale) = (noise.next_key(), (1.0 / (1.0 - p)) as f32);
+            let mask = || keep_mask(key, xs.elem_count(), p, scale);
             match kernel::plan(xs) {
-                Plan::Fused => masked(xs, mask),
+                Plan::Fused => masked(xs, mask()),
+                #[cfg(feature = "cuda")]
+                Plan::Cuda => crate::cuda::dropout(xs, key, threshold(p), scale),
                 _ => {
-                    let mask = Tensor::from_vec(mask, xs.shape(), xs.device())?;
+                    let mask = Tensor::from_vec(mask(), xs.shape(), xs.device())?;
                     xs.mul(&mask.to_dtype(xs.dtype())?)
                 }
             }
         }
         _ => Ok(xs.clone()),
     }
+}
+
+/// Words below it drop their element. The comparison is on 32 random bits: independent of float rounding.
+fn threshold(p: f64) -> u32 {
+    (p.clamp(0.0, 1.0) * 4_294_967_296.0).min(f64::from(u32::MAX)) as u32
+}
+
+/// `n` values, each `scale` with probability `1 - p` and 0 otherwise, decided by the key.
+fn keep_mask(key: u64, n: usize, p: f64, scale: f32) -> Vec<f32> {
+    const BLOCKS: usize = 1 << 9;
+    let below = threshold(p);
+    let mut mask = vec![0f32; n];
+    kernel::par_chunks(&mut mask, 4 * BLOCKS, |i, part| {
+        for (j, four) in part.chunks_mut(4).enumerate() {
+            let words = philox::block((i * BLOCKS + j) as u64, key);
+            for (m, word) in four.iter_mut().zip(words) {
+                *m = if word < below { 0.0 } else { scale };
+            }
+        }
+    });
+    mask
 }
 
 /// `xs` times a constant of the same size. Candle would compute and keep a gradient of the constant too.
@@ -63,8 +88,12 @@ pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
             let b = xs.dim(0)?;
             let mut shape = vec![1; xs.rank()];
             shape[0] = b;
-            let mask = noise.keep_mask(b, p, (1.0 / (1.0 - p)) as f32);
+            let mask = keep_mask(noise.next_key(), b, p, (1.0 / (1.0 - p)) as f32);
             let mask = Tensor::from_vec(mask, shape, xs.device())?.to_dtype(xs.dtype())?;
+            #[cfg(feature = "cuda")]
+            if kernel::plan(xs) == Plan::Cuda {
+                return crate::cuda::scale_samples(xs, &mask.flatten_all()?);
+            }
             xs.broadcast_mul(&mask)
         }
         _ => Ok(xs.clone()),

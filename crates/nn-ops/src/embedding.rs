@@ -7,12 +7,13 @@ use candle_core::{Result, Tensor};
 /// With `padding_id`, the rows of that id take part in the value but get no gradient (PyTorch's `padding_idx`).
 ///
 /// # Errors
-/// When an id is not below `V`.
+/// When an id is not below `V` (ids on the CPU; on a GPU the caller checks them before uploading).
 pub fn embedding(table: &Tensor, ids: &Tensor, padding_id: Option<u32>) -> Result<Tensor> {
     let (b, l) = ids.dims2()?;
     let (v, d) = table.dims2()?;
     let ids = ids.to_dtype(candle_core::DType::U32)?;
-    if ids.elem_count() > 0 {
+    // Asking a GPU for the largest id would wait for it: there, ids are checked before they are uploaded.
+    if ids.elem_count() > 0 && ids.device().is_cpu() {
         let max = ids.flatten_all()?.max(0)?.to_scalar::<u32>()?;
         if max as usize >= v {
             candle_core::bail!("token id {max} is outside the vocabulary of {v}");

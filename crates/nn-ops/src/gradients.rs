@@ -20,7 +20,7 @@ impl Gradients {
         let mut by_name = BTreeMap::new();
         for (name, var) in params {
             if let Some(g) = store.remove(var.as_tensor()) {
-                by_name.insert(name.clone(), g.detach());
+                by_name.insert(name.clone(), g.detach().contiguous()?);
             }
         }
         Ok(Self { by_name })
@@ -44,6 +44,10 @@ impl Gradients {
 
     /// Euclidean norm over all gradients, added in f64 in a fixed order.
     pub fn global_norm(&self) -> Result<f64> {
+        #[cfg(feature = "cuda")]
+        if let Some(norm) = crate::cuda::norm_of(&self.by_name.values().collect::<Vec<_>>())? {
+            return Ok(norm);
+        }
         let mut total = 0.0;
         for g in self.by_name.values() {
             total += sum_of_squares(g)?;
@@ -62,6 +66,11 @@ impl Gradients {
 
     /// Multiplies every gradient by `factor`.
     pub fn scale(&mut self, factor: f64) -> Result<()> {
+        // In place: these gradients belong to nobody else.
+        #[cfg(feature = "cuda")]
+        if crate::cuda::scale_all(&self.by_name.values().collect::<Vec<_>>(), factor)? {
+            return Ok(());
+        }
         for g in self.by_name.values_mut() {
             *g = (&*g * factor)?;
         }

@@ -67,6 +67,8 @@ pub fn resize_bilinear(xs: &Tensor, size: (usize, usize), align: Align) -> Resul
         Plan::ThroughF32 => {
             resize_bilinear(&xs.to_dtype(DType::F32)?, size, align)?.to_dtype(xs.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::resize_bilinear(xs, size, align),
         Plan::Composed => composed(xs, &axes.0, &axes.1),
     }
 }

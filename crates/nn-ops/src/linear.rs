@@ -31,6 +31,8 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
             let bias = bias.map(|b| b.to_dtype(f32)).transpose()?;
             linear(&xs.to_dtype(f32)?, &weight.to_dtype(f32)?, bias.as_ref())?.to_dtype(xs.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::linear(xs, weight, bias),
         Plan::Composed => composed(xs, weight, bias),
     }
 }
@@ -43,9 +45,10 @@ pub(crate) fn composed(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> R
     if let Some(last) = shape.last_mut() {
         *last = out;
     }
+    let weight = weight.to_dtype(xs.dtype())?;
     let ys = xs.contiguous()?.reshape((rows, inner))?.matmul(&weight.t()?.contiguous()?)?;
     let ys = match bias {
-        Some(b) => ys.broadcast_add(b)?,
+        Some(b) => ys.broadcast_add(&b.to_dtype(xs.dtype())?)?,
         None => ys,
     };
     ys.reshape(shape)

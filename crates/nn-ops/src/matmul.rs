@@ -31,6 +31,10 @@ fn product(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
             let f32 = candle_core::DType::F32;
             product(&a.to_dtype(f32)?, &b.to_dtype(f32)?, transpose_b)?.to_dtype(a.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda if b.elem_count() > 0 => crate::cuda::matmul(a, b, transpose_b),
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => composed(a, b, transpose_b),
         Plan::Composed => composed(a, b, transpose_b),
     }
 }

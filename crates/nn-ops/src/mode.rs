@@ -77,13 +77,8 @@ impl Noise {
         }
     }
 
-    /// `n` values, each `keep_scale` with probability `1 - p` and 0 otherwise.
-    pub(crate) fn keep_mask(&self, n: usize, p: f64, keep_scale: f32) -> Vec<f32> {
-        let mut rng = self.rng.lock().unwrap_or_else(PoisonError::into_inner);
-        // The comparison is on 32 random bits: exact for any p, independent of float rounding.
-        let threshold = (p.clamp(0.0, 1.0) * 4294967296.0) as u64;
-        (0..n)
-            .map(|_| if u64::from(rng.next_u32()) < threshold { 0.0 } else { keep_scale })
-            .collect()
+    /// The key of the next mask. Its elements are [Philox](crate::philox) words of this key, on every device.
+    pub(crate) fn next_key(&self) -> u64 {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 }

@@ -49,6 +49,8 @@ pub fn attention_softmax(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Resu
             let terms = ScoreTerms { bias: bias.as_ref(), mask: mask.as_ref() };
             attention_softmax(&scores.to_dtype(f32)?, scale, terms)?.to_dtype(scores.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::attention_softmax(scores, scale, terms),
         Plan::Composed => composed(scores, scale, terms),
     }
 }

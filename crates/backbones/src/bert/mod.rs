@@ -3,7 +3,7 @@
 mod config;
 mod layer;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{LayerNorm, Mode, dropout, embedding, layer_norm_layer};
 
@@ -27,6 +27,7 @@ pub struct BertEncoder {
     norm: LayerNorm,
     layers: Vec<BertLayer>,
     dropout: f64,
+    compute: DType,
 }
 
 impl BertEncoder {
@@ -49,7 +50,14 @@ impl BertEncoder {
                 .map(|i| BertLayer::new(cfg, layers.pp(i)))
                 .collect::<Result<_>>()?,
             dropout: cfg.dropout,
+            compute: vb.dtype(),
         })
+    }
+
+    /// Activations of the layers in `dtype`; the embeddings are summed and normalised in the type of the parameters. At
+    /// first the type of the parameters.
+    pub fn compute_in(&mut self, dtype: DType) {
+        self.compute = dtype;
     }
 
     /// Ids `(B, L)` and attention mask `(B, L)` (1 on real tokens) to the last hidden state `(B, L, D)`.
@@ -69,7 +77,7 @@ impl BertEncoder {
         let places =
             self.positions.narrow(0, 0, l)?.broadcast_add(&self.token_types.narrow(0, 0, 1)?)?;
         let xs = self.norm.forward(&words.broadcast_add(&places.unsqueeze(0)?)?)?;
-        let mut xs = dropout(&xs, self.dropout, mode)?;
+        let mut xs = dropout(&xs.to_dtype(self.compute)?, self.dropout, mode)?;
         let real = attention.to_dtype(xs.dtype())?;
         let mask = ((1.0 - real)? * MASKED)?.unsqueeze(1)?; // (B, 1, L)
         for layer in &self.layers {

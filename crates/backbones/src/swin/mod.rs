@@ -93,7 +93,7 @@ impl SwinTransformer {
             _ => resize_bilinear(position, (h, w), Align::Corners)?,
         };
         let cells = position.flatten_from(2)?.transpose(1, 2)?.contiguous()?; // (1, N, C)
-        grid.with_tokens(grid.tokens().broadcast_add(&cells)?)
+        grid.with_tokens(grid.tokens().broadcast_add(&cells.to_dtype(grid.tokens().dtype())?)?)
     }
 
     fn run_blocks(&self, stage: &Stage, mut grid: FeatureGrid, mode: Mode) -> Result<FeatureGrid> {

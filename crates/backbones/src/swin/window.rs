@@ -3,7 +3,8 @@
 use candle_core::{D, Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    Linear, ScoreTerms, attention_softmax, linear_with_init, matmul, matmul_nt, merge_heads,
+    Linear, RowIndex, ScoreTerms, attention_softmax, linear_with_init, matmul, matmul_nt,
+    merge_heads, relative_bias,
 };
 
 /// Multi-head self-attention over the cells of one window. Keys `relative_position_bias_table ((2 w - 1)², M)`, `qkv`,
@@ -11,7 +12,7 @@ use nn_ops::{
 #[derive(Clone, Debug)]
 pub(super) struct WindowAttention {
     table: Tensor,
-    index: Tensor,
+    index: RowIndex,
     qkv: Linear,
     proj: Linear,
     heads: usize,
@@ -28,7 +29,7 @@ impl WindowAttention {
     ) -> Result<Self> {
         let rows = (2 * window - 1) * (2 * window - 1);
         let table = vb.get_with_hints((rows, heads), "relative_position_bias_table", init)?;
-        let index = Tensor::new(relative_position_index(window), vb.device())?;
+        let index = RowIndex::new(relative_position_index(window), rows, vb.device())?;
         let linear = |out: usize, name: &str| {
             linear_with_init(dim, out, true, init, Init::Const(0.0), vb.pp(name))
         };
@@ -49,8 +50,7 @@ impl WindowAttention {
         let qkv = self.qkv.forward(xs)?.reshape((g, n, 3, self.heads, d))?;
         let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
         let (q, k, v) = (part(0)?, part(1)?, part(2)?); // (B W, M, n, d)
-        let bias = self.table.index_select(&self.index, 0)?; // (n n, M)
-        let bias = bias.t()?.contiguous()?.reshape((self.heads, n, n))?;
+        let bias = relative_bias(&self.table, &self.index)?.reshape((self.heads, n, n))?;
         let terms = ScoreTerms { bias: Some(&bias), mask };
         let weights = attention_softmax(&matmul_nt(&q, &k)?, 1.0 / (d as f64).sqrt(), terms)?;
         self.proj.forward(&merge_heads(&matmul(&weights, &v)?)?)

@@ -8,6 +8,7 @@ use dmmi_train::PolyDecay;
 use nn_ops::{AdamW, AdamWConfig, Gradients, ParamGroup};
 use serde::Deserialize;
 
+use super::Place;
 use super::hashed;
 use crate::golden::Golden;
 use crate::noise::{Difference, FACTOR, quantile, tolerance};
@@ -38,7 +39,7 @@ struct Entry {
 }
 
 /// Runs the recorded steps.
-pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report) -> Result<()> {
+pub(super) fn run(golden: &Golden, seed: u32, place: &Place, report: &mut Report) -> Result<()> {
     let part: Part = golden.part("/adamw")?;
     let schedule = PolyDecay { base: part.lr, total: part.poly_total, power: POWER, warmup: 0 };
     for (step, lr) in part.lr_used.iter().enumerate() {
@@ -52,7 +53,7 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
     let mut groups = Vec::new();
     for entry in &part.tensors {
         let first =
-            hashed(&format!("unit.param.{}", entry.name), seed, 0.0, 0.5, &entry.shape, dtype)?;
+            hashed(&format!("unit.param.{}", entry.name), seed, 0.0, 0.5, &entry.shape, place)?;
         let var = Var::from_tensor(&first)?;
         vars.insert(entry.name.as_str(), var.clone());
         groups.push(ParamGroup {
@@ -72,7 +73,7 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
                 let name = format!("unit.grad.{}.{step}", entry.name);
                 grads.insert(
                     entry.name.clone(),
-                    hashed(&name, seed, 0.0, scale, &entry.shape, dtype)?,
+                    hashed(&name, seed, 0.0, scale, &entry.shape, place)?,
                 );
             }
         }

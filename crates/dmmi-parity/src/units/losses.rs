@@ -7,6 +7,7 @@ use dmmi_model::loss::{contrastive, segmentation, similarity};
 use nn_ops::Linear;
 use serde::Deserialize;
 
+use super::Place;
 use super::hashed;
 use crate::golden::Golden;
 use crate::noise::{Difference, tolerance};
@@ -25,7 +26,7 @@ type Outcome = (&'static str, Tensor, Vec<(&'static str, Tensor)>);
 
 /// Judges each loss and gradient. The sidecar records the f32 noise of the three values; the largest of them is the floor
 /// of each, and the noise of the gradients.
-pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report) -> Result<()> {
+pub(super) fn run(golden: &Golden, seed: u32, place: &Place, report: &mut Report) -> Result<()> {
     let part: Part = golden.part("/loss")?;
     let words_shape = golden.tensor("loss.f64.contrastive.grad_lan")?.shape.clone();
     let [batch, width, length] = words_shape[..] else {
@@ -35,9 +36,9 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
     };
     ensure!(batch == part.batch && part.token_lens.len() == batch, "loss: batch sizes disagree");
     let outcomes = [
-        cosine(&part, seed, [batch, width, length], dtype)?,
-        pairs(&part, seed, [batch, width, length], dtype)?,
-        pixels(golden, seed, dtype)?,
+        cosine(&part, seed, [batch, width, length], place)?,
+        pairs(&part, seed, [batch, width, length], place)?,
+        pixels(golden, seed, place)?,
     ];
     let noise = |name: &str| -> Result<f64> {
         let value =
@@ -65,8 +66,8 @@ pub(super) fn run(golden: &Golden, seed: u32, dtype: DType, report: &mut Report)
     Ok(())
 }
 
-fn flags(part: &Part) -> Result<Tensor> {
-    Ok(Tensor::new(part.target_flag.as_slice(), &Device::Cpu)?)
+fn flags(part: &Part, place: &Place) -> Result<Tensor> {
+    Ok(Tensor::new(part.target_flag.as_slice(), &place.device)?)
 }
 
 /// A variable holding a hash-filled tensor.
@@ -76,9 +77,9 @@ fn variable(
     base: f32,
     scale: f32,
     shape: &[usize],
-    dtype: DType,
+    place: &Place,
 ) -> Result<Var> {
-    Ok(Var::from_tensor(&hashed(&format!("unit.loss.{name}"), seed, base, scale, shape, dtype)?)?)
+    Ok(Var::from_tensor(&hashed(&format!("unit.loss.{name}"), seed, base, scale, shape, place)?)?)
 }
 
 /// Gradient of `loss` at `var`.
@@ -86,14 +87,14 @@ fn gradient(loss: &Tensor, var: &Var, name: &str) -> Result<Tensor> {
     loss.backward()?.remove(var.as_tensor()).with_context(|| format!("no gradient reaches {name}"))
 }
 
-fn cosine(part: &Part, seed: u32, shape: [usize; 3], dtype: DType) -> Result<Outcome> {
+fn cosine(part: &Part, seed: u32, shape: [usize; 3], place: &Place) -> Result<Outcome> {
     let attention: Vec<u8> =
         part.token_lens.iter().flat_map(|n| (0..shape[2]).map(move |i| u8::from(i < *n))).collect();
-    let attention = Tensor::from_vec(attention, (shape[0], shape[2]), &Device::Cpu)?;
-    let lan1 = variable("lan1", seed, 0.05, 1.0, &shape, dtype)?;
-    let lan2 = variable("lan2", seed, 0.05, 1.0, &shape, dtype)?;
+    let attention = Tensor::from_vec(attention, (shape[0], shape[2]), &place.device)?;
+    let lan1 = variable("lan1", seed, 0.05, 1.0, &shape, place)?;
+    let lan2 = variable("lan2", seed, 0.05, 1.0, &shape, place)?;
     let (words, found) = (lan1.transpose(1, 2)?, lan2.transpose(1, 2)?);
-    let loss = similarity(&words, &found, &attention, &flags(part)?)?;
+    let loss = similarity(&words, &found, &attention, &flags(part, place)?)?;
     ensure!(
         loss.backward()?.get(lan1.as_tensor()).is_none(),
         "the similarity loss propagates into the words"
@@ -102,17 +103,17 @@ fn cosine(part: &Part, seed: u32, shape: [usize; 3], dtype: DType) -> Result<Out
     Ok(("cossim", loss, vec![("grad_lan2", grad)]))
 }
 
-fn pairs(part: &Part, seed: u32, shape: [usize; 3], dtype: DType) -> Result<Outcome> {
+fn pairs(part: &Part, seed: u32, shape: [usize; 3], place: &Place) -> Result<Outcome> {
     let [batch, width, _] = shape;
-    let visual = variable("vis", seed, 0.05, 1.0, &[batch, width], dtype)?;
-    let words = variable("lan1", seed, 0.05, 1.0, &shape, dtype)?;
-    let weight = hashed("unit.loss.align.weight", seed, 0.0, 0.0625, &[width, width], dtype)?;
-    let bias = hashed("unit.loss.align.bias", seed, 0.0, 0.1, &[width], dtype)?;
+    let visual = variable("vis", seed, 0.05, 1.0, &[batch, width], place)?;
+    let words = variable("lan1", seed, 0.05, 1.0, &shape, place)?;
+    let weight = hashed("unit.loss.align.weight", seed, 0.0, 0.0625, &[width, width], place)?;
+    let bias = hashed("unit.loss.align.bias", seed, 0.0, 0.1, &[width], place)?;
     let aligned = Linear::new(weight, Some(bias)).forward(&words.transpose(1, 2)?)?.mean(1)?;
     let loss = contrastive(
         visual.as_tensor(),
         &aligned,
-        &flags(part)?,
+        &flags(part, place)?,
         LossConfig::release().temperature,
     )?;
     let grads = vec![
@@ -122,13 +123,14 @@ fn pairs(part: &Part, seed: u32, shape: [usize; 3], dtype: DType) -> Result<Outc
     Ok(("contrastive", loss, grads))
 }
 
-fn pixels(golden: &Golden, seed: u32, dtype: DType) -> Result<Outcome> {
+fn pixels(golden: &Golden, seed: u32, place: &Place) -> Result<Outcome> {
     let shape = golden.tensor("loss.f64.seg.grad")?.shape.clone();
     let [b, _, h, w] = shape[..] else {
         anyhow::bail!("loss.f64.seg.grad has shape {shape:?}, expected four axes")
     };
-    let logits = variable("logits", seed, 0.0, 3.0, &shape, dtype)?;
-    let masks = hashed("unit.loss.target", seed, 0.0, 1.0, &[b, h, w], DType::F32)?.gt(0.3f32)?;
+    let logits = variable("logits", seed, 0.0, 3.0, &shape, place)?;
+    let single = Place { dtype: DType::F32, device: place.device.clone() };
+    let masks = hashed("unit.loss.target", seed, 0.0, 1.0, &[b, h, w], &single)?.gt(0.3f32)?;
     let loss = segmentation(logits.as_tensor(), &masks, LossConfig::release().class_weights)?;
     let grad = gradient(&loss, &logits, "logits")?;
     Ok(("seg", loss, vec![("grad", grad)]))

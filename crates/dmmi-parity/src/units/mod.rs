@@ -14,6 +14,13 @@ use crate::hash::{HashStream, hash_values};
 use crate::noise::{Difference, FACTOR, ROUNDING};
 use crate::report::Report;
 
+/// Type and device of the tensors of a case.
+#[derive(Clone, Debug)]
+struct Place {
+    dtype: DType,
+    device: Device,
+}
+
 /// A hash-filled tensor.
 fn hashed(
     name: &str,
@@ -21,14 +28,15 @@ fn hashed(
     base: f32,
     scale: f32,
     shape: &[usize],
-    dtype: DType,
+    place: &Place,
 ) -> Result<Tensor> {
     let values = hash_values(name, seed, base, scale, shape.iter().product());
-    Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_dtype(dtype)?)
+    Ok(Tensor::from_vec(values, shape, &place.device)?.to_dtype(place.dtype)?)
 }
 
 /// Judges each part that the sidecar describes.
-pub(crate) fn run(golden: &Golden, dtype: DType, report: &mut Report) -> Result<()> {
+pub(crate) fn run(golden: &Golden, report: &mut Report) -> Result<()> {
+    let place = &Place { dtype: report.precision.parameters(), device: report.device.clone() };
     let seed: u32 = golden.part("/seed")?;
     let has = |part: &str| golden.json.get(part).is_some();
     if has("hash_samples") {
@@ -38,16 +46,16 @@ pub(crate) fn run(golden: &Golden, dtype: DType, report: &mut Report) -> Result<
         drop_path(golden, report)?;
     }
     if has("adamw") {
-        adamw::run(golden, seed, dtype, report)?;
+        adamw::run(golden, seed, place, report)?;
     }
     if has("loss") {
-        losses::run(golden, seed, dtype, report)?;
+        losses::run(golden, seed, place, report)?;
     }
     if has("interp") {
-        resize::bilinear(golden, seed, dtype, report)?;
+        resize::bilinear(golden, seed, place, report)?;
     }
     if has("bias_table") {
-        resize::bias_table(golden, seed, dtype, report)?;
+        resize::bias_table(golden, seed, place, report)?;
     }
     let known =
         ["seed", "torch", "adamw", "loss", "interp", "bias_table", "drop_path", "hash_samples"];

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Var};
 use nn_ops::{Align, resize_bias_table, resize_bilinear};
 
+use super::Place;
 use super::hashed;
 use crate::golden::Golden;
 use crate::noise::ROUNDING;
@@ -21,7 +22,7 @@ fn rounding(reference: &[f64]) -> TensorNoise {
 pub(super) fn bilinear(
     golden: &Golden,
     seed: u32,
-    dtype: DType,
+    place: &Place,
     report: &mut Report,
 ) -> Result<()> {
     for [h, w, to_h, to_w] in golden.part::<Vec<[usize; 4]>>("/interp")? {
@@ -35,12 +36,12 @@ pub(super) fn bilinear(
             0.0,
             1.0,
             &shape,
-            dtype,
+            place,
         )?)?;
         let ours = resize_bilinear(input.as_tensor(), (to_h, to_w), Align::Corners)?;
         judge_values(report, &name, &values(&ours)?, &out.values, rounding(&out.values));
         let cotangent =
-            hashed(&format!("unit.interp.cot.{h}x{w}"), seed, 0.0, 1.0, &out.shape, dtype)?;
+            hashed(&format!("unit.interp.cot.{h}x{w}"), seed, 0.0, 1.0, &out.shape, place)?;
         let store = (ours * cotangent)?.sum_all()?.backward()?;
         let ours =
             store.get(input.as_tensor()).context("no gradient reaches the resized tensor")?;
@@ -59,13 +60,13 @@ pub(super) fn bilinear(
 pub(super) fn bias_table(
     golden: &Golden,
     seed: u32,
-    dtype: DType,
+    place: &Place,
     report: &mut Report,
 ) -> Result<()> {
     let from: [usize; 2] = golden.part("/bias_table/src")?;
     let to: [usize; 2] = golden.part("/bias_table/dst")?;
     let stored = &golden.tensor("bias_table_resized")?.values;
-    let table = hashed("unit.bias_table", seed, 0.0, 1.0, &from, dtype)?;
+    let table = hashed("unit.bias_table", seed, 0.0, 1.0, &from, place)?;
     let ours = resize_bias_table(&table, to[0].isqrt())?;
     judge_values(report, "bias table, bicubic", &values(&ours)?, stored, rounding(stored));
     Ok(())

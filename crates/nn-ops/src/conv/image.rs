@@ -7,19 +7,19 @@ use crate::kernel::{self, Mat, Real, Threads};
 
 /// All sizes of one convolution.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Geometry {
-    pub(super) b: usize,
-    pub(super) c_in: usize,
-    pub(super) h: usize,
-    pub(super) w: usize,
-    pub(super) c_out: usize,
-    pub(super) kh: usize,
-    pub(super) kw: usize,
-    pub(super) stride: usize,
-    pub(super) ph: usize,
-    pub(super) pw: usize,
-    pub(super) ho: usize,
-    pub(super) wo: usize,
+pub(crate) struct Geometry {
+    pub(crate) b: usize,
+    pub(crate) c_in: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c_out: usize,
+    pub(crate) kh: usize,
+    pub(crate) kw: usize,
+    pub(crate) stride: usize,
+    pub(crate) ph: usize,
+    pub(crate) pw: usize,
+    pub(crate) ho: usize,
+    pub(crate) wo: usize,
 }
 
 impl Geometry {
@@ -40,7 +40,7 @@ impl Geometry {
         let wo = (w + 2 * pw - kw) / cfg.stride + 1;
         Ok(Self { b, c_in, h, w, c_out, kh, kw, stride: cfg.stride, ph, pw, ho, wo })
     }
-    pub(super) fn patch(&self) -> usize {
+    pub(crate) fn patch(&self) -> usize {
         self.c_in * self.kh * self.kw
     }
     /// A kernel-1, stride-1 convolution reads its input as it stands.

@@ -11,7 +11,8 @@ use candle_nn::VarBuilder;
 
 use crate::kernel::{self, Plan, Threads, dispatch};
 use crate::linear::default_init;
-use image::{Geometry, forward_image, input_gradient_image, weight_gradient_image};
+pub(crate) use image::Geometry;
+use image::{forward_image, input_gradient_image, weight_gradient_image};
 
 /// Stride, zero padding (rows, columns).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +54,8 @@ pub fn conv2d(
             conv2d(&xs.to_dtype(f32)?, &weight.to_dtype(f32)?, bias.as_ref(), cfg)?
                 .to_dtype(xs.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::conv2d(xs, weight, bias, g),
         Plan::Composed => composed(xs, weight, bias, cfg),
     }
 }

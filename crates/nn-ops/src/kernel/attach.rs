@@ -2,11 +2,13 @@
 
 use std::sync::Mutex;
 
+use candle_core::op::BackpropOp;
 use candle_core::{
-    CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail,
+    CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage,
+    Tensor, bail,
 };
 
-use super::{Real, from_vec};
+use super::Real;
 
 /// Puts a value computed by a kernel into the graph, with the backward pass that belongs to it.
 ///
@@ -23,11 +25,25 @@ where
     T: Real,
     F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync + 'static,
 {
+    attach_storage(name, inputs, Storage::Cpu(T::to_cpu_storage_owned(value)), shape, backward)
+}
+
+/// The same for a value on any device.
+pub(crate) fn attach_storage<F>(
+    name: &'static str,
+    inputs: &[&Tensor],
+    value: Storage,
+    shape: impl Into<Shape>,
+    backward: F,
+) -> Result<Tensor>
+where
+    F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+{
     let shape = shape.into();
     if !inputs.iter().any(|t| t.track_op()) {
-        return from_vec(value, shape);
+        return Ok(Tensor::from_storage(value, shape, BackpropOp::none(), false));
     }
-    let value = Mutex::new(Some((T::to_cpu_storage_owned(value), shape)));
+    let value = Mutex::new(Some((value, shape)));
     let op = Attached { name, value, backward };
     match inputs {
         [a] => a.apply_op1(op),
@@ -39,15 +55,29 @@ where
 
 struct Attached<F> {
     name: &'static str,
-    value: Mutex<Option<(CpuStorage, Shape)>>,
+    value: Mutex<Option<(Storage, Shape)>>,
     backward: F,
 }
 
 impl<F> Attached<F> {
-    fn take(&self) -> Result<(CpuStorage, Shape)> {
+    fn take(&self) -> Result<(Storage, Shape)> {
         match self.value.lock().ok().and_then(|mut v| v.take()) {
             Some(v) => Ok(v),
             None => bail!("{}: the value of a fused operation was taken twice", self.name),
+        }
+    }
+
+    fn take_cpu(&self) -> Result<(CpuStorage, Shape)> {
+        match self.take()? {
+            (Storage::Cpu(s), shape) => Ok((s, shape)),
+            _ => bail!("{}: inputs on the CPU, result elsewhere", self.name),
+        }
+    }
+
+    fn take_cuda(&self) -> Result<(CudaStorage, Shape)> {
+        match self.take()? {
+            (Storage::Cuda(s), shape) => Ok((s, shape)),
+            _ => bail!("{}: inputs on a GPU, result elsewhere", self.name),
         }
     }
 }
@@ -73,7 +103,10 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp1 for
         self.name
     }
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.take()
+        self.take_cpu()
+    }
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.take_cuda()
     }
     fn bwd(&self, a: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let [ga] = self.grads([a], res, grad)?;
@@ -92,7 +125,16 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp2 for
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.take()
+        self.take_cpu()
+    }
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.take_cuda()
     }
     fn bwd(
         &self,
@@ -119,7 +161,18 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp3 for
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.take()
+        self.take_cpu()
+    }
+    fn cuda_fwd(
+        &self,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+        _: &CudaStorage,
+        _: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        self.take_cuda()
     }
     fn bwd(
         &self,

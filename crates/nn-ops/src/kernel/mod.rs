@@ -14,6 +14,8 @@ use std::ops::Deref;
 use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 
 pub(crate) use attach::attach;
+#[cfg(feature = "cuda")]
+pub(crate) use attach::attach_storage;
 pub(crate) use gemm::{Mat, Threads, gemm};
 pub(crate) use split::{column_sums, par_chunks, par_sum};
 
@@ -24,12 +26,22 @@ pub(crate) enum Plan {
     Fused,
     /// The fused kernel in f32, with casts around it (CPU, bf16 or f16).
     ThroughF32,
+    /// The kernels of this crate on a GPU (f32 or bf16).
+    #[cfg(feature = "cuda")]
+    Cuda,
     /// A composition of Candle operations whose gradients were checked (any device).
     Composed,
 }
 
 /// The plan for `xs`, by device and type.
 pub(crate) fn plan(xs: &Tensor) -> Plan {
+    #[cfg(feature = "cuda")]
+    if xs.device().is_cuda()
+        && matches!(xs.dtype(), DType::F32 | DType::BF16)
+        && xs.elem_count() > 0
+    {
+        return Plan::Cuda;
+    }
     if !xs.device().is_cpu() {
         return Plan::Composed;
     }

@@ -61,6 +61,11 @@ impl BatchNorm2d {
         let rstd = (self.running_var.detach() + self.eps)?.sqrt()?.recip()?;
         let scale = self.weight.mul(&rstd)?;
         let shift = self.bias.sub(&scale.mul(&self.running_mean.detach())?)?;
+        #[cfg(feature = "cuda")]
+        if kernel::plan(xs) == Plan::Cuda && ![xs, &scale, &shift].iter().any(|t| t.track_op()) {
+            let f32 = |t: &Tensor| t.to_dtype(DType::F32);
+            return crate::cuda::channel_affine(xs, Some(&f32(&scale)?), Some(&f32(&shift)?));
+        }
         let (scale, shift) = (scale.reshape((1, c, 1, 1))?, shift.reshape((1, c, 1, 1))?);
         let dtype = xs.dtype();
         let ys = xs.to_dtype(scale.dtype())?.broadcast_mul(&scale)?.broadcast_add(&shift)?;
@@ -82,10 +87,20 @@ impl BatchNorm2d {
     }
 }
 
+/// Training mode on `[input, weight, bias]`; nothing is kept.
+pub(crate) fn batch_norm_for_selftest(x: &[Tensor]) -> Result<Tensor> {
+    let (mean, var) = statistics(&x[0])?;
+    normalise(&x[0], &mean, &var, &x[1], &x[2], 1e-5)
+}
+
 /// Mean and biased variance of each channel, `(C)` both, detached.
 fn statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
     let xs = xs.detach();
     let (b, c, h, w) = xs.dims4()?;
+    #[cfg(feature = "cuda")]
+    if kernel::plan(&xs) == Plan::Cuda {
+        return crate::cuda::batch_statistics(&xs);
+    }
     if kernel::plan(&xs) != Plan::Fused {
         let dtype = if xs.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
         let wide = xs.to_dtype(dtype)?.transpose(0, 1)?.reshape((c, b * h * w))?;
@@ -130,6 +145,8 @@ fn normalise(
 ) -> Result<Tensor> {
     match kernel::plan(xs) {
         Plan::Fused => fused(xs, mean, var, weight, bias, eps),
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::batch_norm(xs, mean, var, weight, bias, eps),
         _ => composed(xs, weight, bias, eps),
     }
 }

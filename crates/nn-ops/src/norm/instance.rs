@@ -12,6 +12,8 @@ pub fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
         Plan::ThroughF32 => {
             instance_norm(&xs.to_dtype(candle_core::DType::F32)?, eps)?.to_dtype(xs.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::instance_norm(xs, eps),
         Plan::Composed => composed(xs, eps),
     }
 }

@@ -22,6 +22,8 @@ pub fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resu
             layer_norm(&xs.to_dtype(f32)?, &weight.to_dtype(f32)?, &bias.to_dtype(f32)?, eps)?
                 .to_dtype(xs.dtype())
         }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::layer_norm(xs, weight, bias, eps),
         Plan::Composed => composed(xs, weight, bias, eps),
     }
 }

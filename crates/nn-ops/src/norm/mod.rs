@@ -6,6 +6,7 @@ mod batch;
 mod instance;
 mod layer;
 
+pub(crate) use batch::batch_norm_for_selftest;
 pub use batch::{BatchNorm2d, batch_norm2d};
 pub use instance::instance_norm;
 pub use layer::{LayerNorm, layer_norm, layer_norm_layer};

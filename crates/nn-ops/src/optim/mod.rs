@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Result, Tensor, Var, bail};
 
 use crate::gradients::Gradients;
+#[cfg(feature = "cuda")]
+use crate::kernel::{self, Plan};
 use update::Update;
 
 /// Parameters that share weight decay and learning-rate scale.
@@ -89,6 +91,8 @@ impl AdamW {
 
     /// One update with learning rate `lr` (times each group's scale).
     pub fn step(&mut self, grads: &Gradients, lr: f64) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        let mut together = Vec::new();
         for (name, m) in &mut self.moments {
             let Some(grad) = grads.get(name) else { continue };
             if grad.dims() != m.var.dims() {
@@ -103,8 +107,16 @@ impl AdamW {
                 }
             };
             let update = Update::new(&self.cfg, lr * m.lr_scale, m.weight_decay, m.step);
-            update.apply(&m.var, first, second, &grad.to_dtype(m.var.dtype())?.contiguous()?)?;
+            let grad = grad.to_dtype(m.var.dtype())?.contiguous()?;
+            #[cfg(feature = "cuda")]
+            if kernel::plan(&m.var) == Plan::Cuda && m.var.dtype() == DType::F32 {
+                together.push((update, m.var.clone(), first.clone(), second.clone(), grad));
+                continue;
+            }
+            update.apply(&m.var, first, second, &grad)?;
         }
+        #[cfg(feature = "cuda")]
+        update::apply_together(&together)?;
         Ok(())
     }
 

@@ -57,6 +57,22 @@ impl Update {
     }
 }
 
+/// All updates in one launch on a GPU: constants, parameter, first and second moment, gradient.
+#[cfg(feature = "cuda")]
+pub(super) fn apply_together(all: &[(Update, Var, Var, Var, Tensor)]) -> Result<()> {
+    let Some((first, ..)) = all.first() else { return Ok(()) };
+    let moved: Vec<_> = all
+        .iter()
+        .map(|(u, p, m, v, g)| crate::cuda::Moved {
+            tensors: [p.as_tensor(), m.as_tensor(), v.as_tensor(), g],
+            keep: u.keep,
+            step_size: u.step_size,
+            root_correction: u.root_correction,
+        })
+        .collect();
+    crate::cuda::adamw(&moved, first.beta1, first.beta2, first.eps)
+}
+
 const BLOCK: usize = 1 << 14;
 
 /// `m += (1 - beta) (g - m)`, or `m = beta m + (1 - beta) g²`.

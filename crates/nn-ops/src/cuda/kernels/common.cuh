@@ -1,0 +1,55 @@
+// What every kernel shares. Tensors are contiguous, f32 or bf16; arithmetic is f32. Each kernel is written once as a
+// template `name_of` and exported twice by EXPORT: `name_f32` and `name_bf16`.
+#pragma once
+#include <cuda_bf16.h>
+#include <stdint.h>
+
+typedef __nv_bfloat16 bf16;
+typedef unsigned long long u64;
+
+__device__ __forceinline__ float up(float v) { return v; }
+__device__ __forceinline__ float up(bf16 v) { return __bfloat162float(v); }
+template <class T> __device__ __forceinline__ T down(float v);
+template <> __device__ __forceinline__ float down<float>(float v) { return v; }
+template <> __device__ __forceinline__ bf16 down<bf16>(float v) { return __float2bfloat16(v); }
+
+// Four neighbouring elements in one load or store.
+template <class T> struct alignas(4 * sizeof(T)) Four { T v[4]; };
+
+__device__ __forceinline__ float warp_sum(float v) {
+  for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
+  return v;
+}
+__device__ __forceinline__ float warp_max(float v) {
+  for (int o = 16; o > 0; o >>= 1) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, o));
+  return v;
+}
+// Sum over all threads of a block of at most 1024 (whole warps); every thread gets it. In a fixed order.
+__device__ __forceinline__ float block_sum(float v) {
+  __shared__ float parts[32];
+  int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  v = warp_sum(v);
+  __syncthreads();  // the last use of `parts` is over
+  if (lane == 0) parts[warp] = v;
+  __syncthreads();
+  return warp_sum(lane < warps ? parts[lane] : 0.f);
+}
+__device__ __forceinline__ float block_max(float v) {
+  __shared__ float parts[32];
+  int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = blockDim.x >> 5;
+  v = warp_max(v);
+  __syncthreads();
+  if (lane == 0) parts[warp] = v;
+  __syncthreads();
+  return warp_max(lane < warps ? parts[lane] : -INFINITY);
+}
+
+// Chan's rule: moments (n, mean, m2) of two sets to those of both.
+__device__ __forceinline__ void merge(float &n, float &mean, float &m2, float nb, float meanb, float m2b) {
+  float total = n + nb;
+  if (total == 0.f) return;
+  float delta = meanb - mean;
+  mean += delta * (nb / total);
+  m2 += m2b + delta * delta * (n * nb / total);
+  n = total;
+}

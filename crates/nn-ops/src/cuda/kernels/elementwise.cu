@@ -1,0 +1,115 @@
+// One value in, one out: GELU, ReLU, bias, channel-wise affine, dropout. Four elements a thread where n divides by four.
+#include "common.cuh"
+
+struct Gelu {
+  static __device__ float value(float x) { return 0.5f * x * (1.f + erff(x * 0.70710678118654752f)); }
+  static __device__ float slope(float x) {
+    return 0.5f * (1.f + erff(x * 0.70710678118654752f)) + x * 0.3989422804014327f * expf(-0.5f * x * x);
+  }
+};
+struct Relu {  // the slope at 0 is 0, as in PyTorch; not-a-number passes
+  static __device__ float value(float x) { return x <= 0.f ? 0.f : x; }
+  static __device__ float slope(float x) { return x <= 0.f ? 0.f : 1.f; }
+};
+
+#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
+
+template <class F, class T> __device__ void value_of(T *y, const T *x, u64 n) {
+  if ((n & 3) == 0) {
+    EACH(n / 4) {
+      Four<T> a = ((const Four<T> *)x)[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) a.v[j] = down<T>(F::value(up(a.v[j])));
+      ((Four<T> *)y)[i] = a;
+    }
+  } else {
+    EACH(n) y[i] = down<T>(F::value(up(x[i])));
+  }
+}
+template <class F, class T> __device__ void slope_of(T *d, const T *x, const T *g, u64 n) {
+  if ((n & 3) == 0) {
+    EACH(n / 4) {
+      Four<T> a = ((const Four<T> *)x)[i], b = ((const Four<T> *)g)[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) a.v[j] = down<T>(F::slope(up(a.v[j])) * up(b.v[j]));
+      ((Four<T> *)d)[i] = a;
+    }
+  } else {
+    EACH(n) d[i] = down<T>(F::slope(up(x[i])) * up(g[i]));
+  }
+}
+// y[r][c] += bias[c], in place
+template <class T> __device__ void bias_of(T *y, const float *bias, u64 n, int c) {
+  if ((c & 3) == 0) {
+    EACH(n / 4) {
+      Four<T> a = ((Four<T> *)y)[i];
+      const float *b = bias + (i * 4) % c;
+#pragma unroll
+      for (int j = 0; j < 4; j++) a.v[j] = down<T>(up(a.v[j]) + b[j]);
+      ((Four<T> *)y)[i] = a;
+    }
+  } else {
+    EACH(n) y[i] = down<T>(up(y[i]) + bias[i % c]);
+  }
+}
+// (B, C, cells): y = x * scale[c] + shift[c]; either may be null. In place allowed.
+template <class T>
+__device__ void channels_of(T *y, const T *x, const float *scale, const float *shift, u64 n, int c, int cells) {
+  if ((cells & 3) == 0) {
+    EACH(n / 4) {
+      int k = (int)((i * 4 / cells) % c);
+      float s = scale ? scale[k] : 1.f, t = shift ? shift[k] : 0.f;
+      Four<T> a = ((const Four<T> *)x)[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) a.v[j] = down<T>(up(a.v[j]) * s + t);
+      ((Four<T> *)y)[i] = a;
+    }
+  } else {
+    EACH(n) {
+      int k = (int)((i / cells) % c);
+      y[i] = down<T>(up(x[i]) * (scale ? scale[k] : 1.f) + (shift ? shift[k] : 0.f));
+    }
+  }
+}
+
+// Philox4x32-10 (Salmon et al. 2011): four random words of a counter and a key. The CPU path computes the same words.
+__device__ __forceinline__ void philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
+#pragma unroll
+  for (int r = 0; r < 10; r++) {
+    uint32_t h0 = __umulhi(0xD2511F53u, c[0]), l0 = 0xD2511F53u * c[0];
+    uint32_t h1 = __umulhi(0xCD9E8D57u, c[2]), l1 = 0xCD9E8D57u * c[2];
+    c[0] = h1 ^ c[1] ^ k0;
+    c[1] = l1;
+    c[2] = h0 ^ c[3] ^ k1;
+    c[3] = l0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+}
+// Keeps x where the word of its index is not below the threshold, times `scale`.
+template <class T>
+__device__ void dropout_of(T *y, const T *x, u64 n, uint32_t k0, uint32_t k1, uint32_t threshold, float scale) {
+  EACH((n + 3) / 4) {
+    uint32_t c[4] = {(uint32_t)i, (uint32_t)(i >> 32), 0u, 0u};
+    philox(c, k0, k1);
+    for (int j = 0; j < 4 && i * 4 + j < n; j++)
+      y[i * 4 + j] = down<T>(c[j] < threshold ? 0.f : up(x[i * 4 + j]) * scale);
+  }
+}
+
+#define PAIR(F, name, T, S)                                                                              \
+  extern "C" __global__ void name##_##S(T *y, const T *x, u64 n) { value_of<F>(y, x, n); }               \
+  extern "C" __global__ void name##_back_##S(T *d, const T *x, const T *g, u64 n) { slope_of<F>(d, x, g, n); }
+#define EXPORT(T, S)                                                                                     \
+  PAIR(Gelu, gelu, T, S) PAIR(Relu, relu, T, S)                                                          \
+  extern "C" __global__ void bias_##S(T *y, const float *b, u64 n, int c) { bias_of(y, b, n, c); }       \
+  extern "C" __global__ void channels_##S(T *y, const T *x, const float *scale, const float *shift, u64 n, int c, \
+                                          int cells) {                                                   \
+    channels_of(y, x, scale, shift, n, c, cells);                                                        \
+  }                                                                                                      \
+  extern "C" __global__ void dropout_##S(T *y, const T *x, u64 n, uint32_t k0, uint32_t k1, uint32_t threshold, \
+                                         float scale) {                                                  \
+    dropout_of(y, x, n, k0, k1, threshold, scale);                                                       \
+  }
+EXPORT(float, f32)
+EXPORT(bf16, bf16)

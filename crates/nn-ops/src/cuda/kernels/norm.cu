@@ -1,0 +1,252 @@
+// Layer norm over rows, instance norm over the cells of (B, N, C), batch norm over the planes of (B, C, h w), column sums.
+// Sums go through partial sums of a fixed split, so that a result is the same every time.
+#include "common.cuh"
+
+// --- layer norm: one warp a row, blocks of (32, rows) -------------------------------------------------------------
+template <class T>
+__device__ void layer_of(T *y, float *stat, const T *x, const float *w, const float *b, u64 rows, int c, float eps) {
+  u64 r = (u64)blockIdx.x * blockDim.y + threadIdx.y;
+  if (r >= rows) return;
+  const T *xr = x + r * c;
+  float s = 0.f, q = 0.f;
+  for (int i = threadIdx.x; i < c; i += 32) s += up(xr[i]);
+  float mean = warp_sum(s) / c;
+  for (int i = threadIdx.x; i < c; i += 32) {
+    float d = up(xr[i]) - mean;
+    q += d * d;
+  }
+  float rstd = rsqrtf(warp_sum(q) / c + eps);
+  if (threadIdx.x == 0) stat[2 * r] = mean, stat[2 * r + 1] = rstd;
+  for (int i = threadIdx.x; i < c; i += 32) y[r * c + i] = down<T>((up(xr[i]) - mean) * rstd * w[i] + b[i]);
+}
+template <class T>
+__device__ void layer_dx_of(T *dx, const T *x, const T *g, const float *w, const float *stat, u64 rows, int c) {
+  u64 r = (u64)blockIdx.x * blockDim.y + threadIdx.y;
+  if (r >= rows) return;
+  float mean = stat[2 * r], rstd = stat[2 * r + 1], a = 0.f, b = 0.f;
+  for (int i = threadIdx.x; i < c; i += 32) {
+    float gw = up(g[r * c + i]) * w[i];
+    a += gw;
+    b += gw * (up(x[r * c + i]) - mean) * rstd;
+  }
+  a = warp_sum(a) / c;
+  b = warp_sum(b) / c;
+  for (int i = threadIdx.x; i < c; i += 32)
+    dx[r * c + i] = down<T>(rstd * (up(g[r * c + i]) * w[i] - a - (up(x[r * c + i]) - mean) * rstd * b));
+}
+
+// --- sums down columns: blocks of (32, 8), grid (columns / 32, chunks) --------------------------------------------
+__device__ __forceinline__ float down_block(float v) {
+  __shared__ float tile[8][33];
+  __syncthreads();
+  tile[threadIdx.y][threadIdx.x] = v;
+  __syncthreads();
+  float s = 0.f;
+  if (threadIdx.y == 0)
+    for (int j = 0; j < 8; j++) s += tile[j][threadIdx.x];
+  return s;
+}
+// out[chunk][col] = scale * sum of the chunk's rows of one column
+template <class T> __device__ void columns_of(float *out, const T *x, u64 rows, u64 cols, u64 per, float scale) {
+  u64 col = (u64)blockIdx.x * 32 + threadIdx.x, from = blockIdx.y * per, to = min(rows, from + per);
+  float s = 0.f;
+  if (col < cols)
+    for (u64 r = from + threadIdx.y; r < to; r += 8) s += up(x[r * cols + col]);
+  s = down_block(s);
+  if (threadIdx.y == 0 && col < cols) out[blockIdx.y * cols + col] = s * scale;
+}
+// out[chunk][0][col] = sum g xhat (weight), out[chunk][1][col] = sum g (bias)
+template <class T>
+__device__ void layer_dw_of(float *out, const T *x, const T *g, const float *stat, u64 rows, int c, u64 per) {
+  u64 col = (u64)blockIdx.x * 32 + threadIdx.x, from = blockIdx.y * per, to = min(rows, from + per);
+  float a = 0.f, b = 0.f;
+  if (col < c)
+    for (u64 r = from + threadIdx.y; r < to; r += 8) {
+      float gv = up(g[r * c + col]);
+      a += gv * (up(x[r * c + col]) - stat[2 * r]) * stat[2 * r + 1];
+      b += gv;
+    }
+  a = down_block(a);
+  b = down_block(b);
+  if (threadIdx.y == 0 && col < c) {
+    out[((u64)blockIdx.y * 2) * c + col] = a;
+    out[((u64)blockIdx.y * 2 + 1) * c + col] = b;
+  }
+}
+
+// --- instance norm: columns of each sample's (N, C). Grid (C / 32, chunks, B), blocks (32, 8) ---------------------
+// part[b][chunk][3][c]: count, mean, m2
+template <class T> __device__ void instance_part_of(float *part, const T *x, int n, int c, int per) {
+  int col = blockIdx.x * 32 + threadIdx.x, from = blockIdx.y * per, to = min(n, from + per), count = to - from;
+  const T *xs = x + (u64)blockIdx.z * n * c;
+  __shared__ float mean[32];
+  float s = 0.f, q = 0.f;
+  if (col < c)
+    for (int r = from + threadIdx.y; r < to; r += 8) s += up(xs[(u64)r * c + col]);
+  s = down_block(s);
+  if (threadIdx.y == 0) mean[threadIdx.x] = s / max(count, 1);
+  __syncthreads();
+  if (col < c)
+    for (int r = from + threadIdx.y; r < to; r += 8) {
+      float d = up(xs[(u64)r * c + col]) - mean[threadIdx.x];
+      q += d * d;
+    }
+  q = down_block(q);
+  if (threadIdx.y == 0 && col < c) {
+    float *p = part + ((u64)blockIdx.z * gridDim.y + blockIdx.y) * 3 * c + col;
+    p[0] = count, p[c] = mean[threadIdx.x], p[2 * c] = q;
+  }
+}
+// stat[b][2][c]: mean, 1/sqrt(var + eps)
+extern "C" __global__ void instance_stat_f32(float *stat, const float *part, int b, int c, int chunks, float eps) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= b * c) return;
+  int s = i / c, col = i % c;
+  float n = 0.f, mean = 0.f, m2 = 0.f;
+  for (int k = 0; k < chunks; k++) {
+    const float *p = part + ((u64)s * chunks + k) * 3 * c + col;
+    merge(n, mean, m2, p[0], p[c], p[2 * c]);
+  }
+  stat[(u64)s * 2 * c + col] = mean;
+  stat[(u64)s * 2 * c + c + col] = rsqrtf(m2 / n + eps);
+}
+template <class T> __device__ void instance_of(T *y, const T *x, const float *stat, u64 total, int n, int c) {
+  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
+    int col = (int)(i % c);
+    const float *s = stat + (i / ((u64)n * c)) * 2 * c + col;
+    y[i] = down<T>((up(x[i]) - s[0]) * s[c]);
+  }
+}
+// part[b][chunk][2][c]: sum g, sum g xhat
+template <class T>
+__device__ void instance_back_part_of(float *part, const T *x, const T *g, const float *stat, int n, int c, int per) {
+  int col = blockIdx.x * 32 + threadIdx.x, from = blockIdx.y * per, to = min(n, from + per);
+  u64 at = (u64)blockIdx.z * n * c;
+  float a = 0.f, b = 0.f;
+  if (col < c) {
+    float mean = stat[(u64)blockIdx.z * 2 * c + col], rstd = stat[(u64)blockIdx.z * 2 * c + c + col];
+    for (int r = from + threadIdx.y; r < to; r += 8) {
+      float gv = up(g[at + (u64)r * c + col]);
+      a += gv;
+      b += gv * (up(x[at + (u64)r * c + col]) - mean) * rstd;
+    }
+  }
+  a = down_block(a);
+  b = down_block(b);
+  if (threadIdx.y == 0 && col < c) {
+    float *p = part + ((u64)blockIdx.z * gridDim.y + blockIdx.y) * 2 * c + col;
+    p[0] = a, p[c] = b;
+  }
+}
+// mean[b][2][c]
+extern "C" __global__ void instance_back_stat_f32(float *mean, const float *part, int b, int c, int chunks, float n) {
+  int i = blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= b * 2 * c) return;
+  int s = i / (2 * c), col = i % (2 * c);
+  float t = 0.f;
+  for (int k = 0; k < chunks; k++) t += part[((u64)s * chunks + k) * 2 * c + col];
+  mean[i] = t / n;
+}
+template <class T>
+__device__ void instance_dx_of(T *d, const T *x, const T *g, const float *stat, const float *mean, u64 total, int n, int c) {
+  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
+    int col = (int)(i % c);
+    u64 at = (i / ((u64)n * c)) * 2 * c + col;
+    float rstd = stat[at + c], xhat = (up(x[i]) - stat[at]) * rstd;
+    d[i] = down<T>(rstd * (up(g[i]) - mean[at] - xhat * mean[at + c]));
+  }
+}
+
+// --- batch norm: one block a plane of (B, C, cells) ---------------------------------------------------------------
+// part[plane][2]: mean, m2
+template <class T> __device__ void batch_part_of(float *part, const T *x, int cells) {
+  const T *p = x + (u64)blockIdx.x * cells;
+  float s = 0.f, q = 0.f;
+  for (int i = threadIdx.x; i < cells; i += blockDim.x) s += up(p[i]);
+  float mean = block_sum(s) / cells;
+  for (int i = threadIdx.x; i < cells; i += blockDim.x) {
+    float d = up(p[i]) - mean;
+    q += d * d;
+  }
+  q = block_sum(q);
+  if (threadIdx.x == 0) part[2 * (u64)blockIdx.x] = mean, part[2 * (u64)blockIdx.x + 1] = q;
+}
+// mean[c], var[c] (biased)
+extern "C" __global__ void batch_stat_f32(float *mean_out, float *var_out, const float *part, int b, int c, float cells) {
+  int k = blockIdx.x * blockDim.x + threadIdx.x;
+  if (k >= c) return;
+  float n = 0.f, mean = 0.f, m2 = 0.f;
+  for (int s = 0; s < b; s++) {
+    const float *p = part + ((u64)s * c + k) * 2;
+    merge(n, mean, m2, cells, p[0], p[1]);
+  }
+  mean_out[k] = mean, var_out[k] = m2 / n;
+}
+// scale = w rstd, shift = b - mean scale
+extern "C" __global__ void batch_affine_f32(float *scale, float *shift, const float *mean, const float *var, const float *w,
+                                            const float *b, int c, float eps) {
+  int k = blockIdx.x * blockDim.x + threadIdx.x;
+  if (k >= c) return;
+  float s = w[k] * rsqrtf(var[k] + eps);
+  scale[k] = s, shift[k] = b[k] - mean[k] * s;
+}
+// part[plane][2]: sum g, sum g xhat
+template <class T>
+__device__ void batch_back_part_of(float *part, const T *x, const T *g, const float *mean, const float *var, int c, int cells,
+                                   float eps) {
+  int k = blockIdx.x % c;
+  float m = mean[k], r = rsqrtf(var[k] + eps), a = 0.f, b = 0.f;
+  u64 at = (u64)blockIdx.x * cells;
+  for (int i = threadIdx.x; i < cells; i += blockDim.x) {
+    float gv = up(g[at + i]);
+    a += gv;
+    b += gv * (up(x[at + i]) - m) * r;
+  }
+  a = block_sum(a);
+  b = block_sum(b);
+  if (threadIdx.x == 0) part[2 * (u64)blockIdx.x] = a, part[2 * (u64)blockIdx.x + 1] = b;
+}
+extern "C" __global__ void batch_back_stat_f32(float *dw, float *db, const float *part, int b, int c) {
+  int k = blockIdx.x * blockDim.x + threadIdx.x;
+  if (k >= c) return;
+  float g = 0.f, gx = 0.f;
+  for (int s = 0; s < b; s++) g += part[((u64)s * c + k) * 2], gx += part[((u64)s * c + k) * 2 + 1];
+  db[k] = g, dw[k] = gx;
+}
+template <class T>
+__device__ void batch_dx_of(T *d, const T *x, const T *g, const float *mean, const float *var, const float *w, const float *dw,
+                            const float *db, u64 total, int c, int cells, float count, float eps) {
+  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
+    int k = (int)((i / cells) % c);
+    float r = rsqrtf(var[k] + eps), xhat = (up(x[i]) - mean[k]) * r;
+    d[i] = down<T>(w[k] * r * (up(g[i]) - db[k] / count - xhat * dw[k] / count));
+  }
+}
+
+#define EXPORT(T, S)                                                                                                     \
+  extern "C" __global__ void layer_##S(T *y, float *stat, const T *x, const float *w, const float *b, u64 rows, int c,   \
+                                       float eps) { layer_of(y, stat, x, w, b, rows, c, eps); }                          \
+  extern "C" __global__ void layer_dx_##S(T *dx, const T *x, const T *g, const float *w, const float *stat, u64 rows,    \
+                                          int c) { layer_dx_of(dx, x, g, w, stat, rows, c); }                            \
+  extern "C" __global__ void layer_dw_##S(float *o, const T *x, const T *g, const float *stat, u64 rows, int c, u64 per) \
+  { layer_dw_of(o, x, g, stat, rows, c, per); }                                                                          \
+  extern "C" __global__ void columns_##S(float *o, const T *x, u64 rows, u64 cols, u64 per, float scale)                 \
+  { columns_of(o, x, rows, cols, per, scale); }                                                                          \
+  extern "C" __global__ void instance_part_##S(float *p, const T *x, int n, int c, int per)                              \
+  { instance_part_of(p, x, n, c, per); }                                                                                 \
+  extern "C" __global__ void instance_##S(T *y, const T *x, const float *stat, u64 total, int n, int c)                  \
+  { instance_of(y, x, stat, total, n, c); }                                                                              \
+  extern "C" __global__ void instance_back_part_##S(float *p, const T *x, const T *g, const float *stat, int n, int c,   \
+                                                    int per) { instance_back_part_of(p, x, g, stat, n, c, per); }        \
+  extern "C" __global__ void instance_dx_##S(T *d, const T *x, const T *g, const float *stat, const float *mean,         \
+                                             u64 total, int n, int c) { instance_dx_of(d, x, g, stat, mean, total, n, c); } \
+  extern "C" __global__ void batch_part_##S(float *p, const T *x, int cells) { batch_part_of(p, x, cells); }             \
+  extern "C" __global__ void batch_back_part_##S(float *p, const T *x, const T *g, const float *mean, const float *var,  \
+                                                 int c, int cells, float eps)                                            \
+  { batch_back_part_of(p, x, g, mean, var, c, cells, eps); }                                                             \
+  extern "C" __global__ void batch_dx_##S(T *d, const T *x, const T *g, const float *mean, const float *var,             \
+                                          const float *w, const float *dw, const float *db, u64 total, int c, int cells, \
+                                          float count, float eps)                                                        \
+  { batch_dx_of(d, x, g, mean, var, w, dw, db, total, c, cells, count, eps); }
+EXPORT(float, f32)
+EXPORT(bf16, bf16)

@@ -1,0 +1,110 @@
+// softmax(scale * x + bias + mask) over rows of k scores of (G, M, N, K), and its gradient.
+#include "common.cuh"
+
+// Row r belongs to query r % n, head r / n % m, group r / (n m). bias (M, N, K) and mask (W, NM, K) are f32 or null.
+struct Terms { const float *bias, *mask; int k, n, m, w, nm; float scale; };
+
+__device__ __forceinline__ void rows_of(const Terms &t, u64 r, const float *&b, const float *&a) {
+  int query = (int)(r % t.n);
+  u64 rest = r / t.n;
+  int head = (int)(rest % t.m);
+  u64 group = rest / t.m;
+  b = t.bias ? t.bias + ((u64)head * t.n + query) * t.k : nullptr;
+  a = t.mask ? t.mask + ((group % t.w) * t.nm + query % t.nm) * t.k : nullptr;
+}
+__device__ __forceinline__ float score(float x, const Terms &t, const float *b, const float *a, int i) {
+  float v = x * t.scale;
+  if (b) v += b[i];
+  if (a) v += a[i];
+  return v;
+}
+
+// One warp a row, V scores a lane in registers: k <= 32 V. Blocks of (32, rows).
+template <class T, int V> __device__ void forward_warp(T *y, const T *x, u64 rows, const Terms &t) {
+  u64 r = (u64)blockIdx.x * blockDim.y + threadIdx.y;
+  if (r >= rows) return;
+  const float *b, *a;
+  rows_of(t, r, b, a);
+  const T *xr = x + r * t.k;
+  float v[V], most = -INFINITY, sum = 0.f;
+#pragma unroll
+  for (int j = 0; j < V; j++) {
+    int i = j * 32 + threadIdx.x;
+    v[j] = i < t.k ? score(up(xr[i]), t, b, a, i) : -INFINITY;
+    most = fmaxf(most, v[j]);
+  }
+  most = warp_max(most);
+#pragma unroll
+  for (int j = 0; j < V; j++) {
+    int i = j * 32 + threadIdx.x;
+    v[j] = i < t.k ? expf(v[j] - most) : 0.f;
+    sum += v[j];
+  }
+  float inv = 1.f / warp_sum(sum);
+#pragma unroll
+  for (int j = 0; j < V; j++) {
+    int i = j * 32 + threadIdx.x;
+    if (i < t.k) y[r * t.k + i] = down<T>(v[j] * inv);
+  }
+}
+// One block a row, any k.
+template <class T> __device__ void forward_block(T *y, const T *x, const Terms &t) {
+  u64 r = blockIdx.x;
+  const float *b, *a;
+  rows_of(t, r, b, a);
+  const T *xr = x + r * t.k;
+  float most = -INFINITY, sum = 0.f;
+  for (int i = threadIdx.x; i < t.k; i += blockDim.x) most = fmaxf(most, score(up(xr[i]), t, b, a, i));
+  most = block_max(most);
+  for (int i = threadIdx.x; i < t.k; i += blockDim.x) sum += expf(score(up(xr[i]), t, b, a, i) - most);
+  float inv = 1.f / block_sum(sum);
+  for (int i = threadIdx.x; i < t.k; i += blockDim.x)
+    y[r * t.k + i] = down<T>(expf(score(up(xr[i]), t, b, a, i) - most) * inv);
+}
+// dx = scale * y (g - g.y)
+template <class T, int V> __device__ void backward_warp(T *dx, const T *y, const T *g, u64 rows, int k, float scale) {
+  u64 r = (u64)blockIdx.x * blockDim.y + threadIdx.y;
+  if (r >= rows) return;
+  float vy[V], vg[V], dot = 0.f;
+#pragma unroll
+  for (int j = 0; j < V; j++) {
+    int i = j * 32 + threadIdx.x;
+    vy[j] = i < k ? up(y[r * k + i]) : 0.f;
+    vg[j] = i < k ? up(g[r * k + i]) : 0.f;
+    dot += vy[j] * vg[j];
+  }
+  dot = warp_sum(dot);
+#pragma unroll
+  for (int j = 0; j < V; j++) {
+    int i = j * 32 + threadIdx.x;
+    if (i < k) dx[r * k + i] = down<T>(scale * vy[j] * (vg[j] - dot));
+  }
+}
+template <class T> __device__ void backward_block(T *dx, const T *y, const T *g, int k, float scale) {
+  u64 at = (u64)blockIdx.x * k;
+  float dot = 0.f;
+  for (int i = threadIdx.x; i < k; i += blockDim.x) dot += up(y[at + i]) * up(g[at + i]);
+  dot = block_sum(dot);
+  for (int i = threadIdx.x; i < k; i += blockDim.x)
+    dx[at + i] = down<T>(scale * up(y[at + i]) * (up(g[at + i]) - dot));
+}
+
+#define WARPS(T, S, V)                                                                                              \
+  extern "C" __global__ void softmax_warp##V##_##S(T *y, const T *x, u64 rows, const float *bias, const float *mask, \
+                                                   int k, int n, int m, int w, int nm, float scale) {                \
+    forward_warp<T, V>(y, x, rows, Terms{bias, mask, k, n, m, w, nm, scale});                                        \
+  }                                                                                                                  \
+  extern "C" __global__ void softmax_back_warp##V##_##S(T *dx, const T *y, const T *g, u64 rows, int k, float scale) { \
+    backward_warp<T, V>(dx, y, g, rows, k, scale);                                                                   \
+  }
+#define EXPORT(T, S)                                                                                                 \
+  WARPS(T, S, 1) WARPS(T, S, 5) WARPS(T, S, 32)                                                                      \
+  extern "C" __global__ void softmax_block_##S(T *y, const T *x, u64 rows, const float *bias, const float *mask,     \
+                                               int k, int n, int m, int w, int nm, float scale) {                    \
+    forward_block<T>(y, x, Terms{bias, mask, k, n, m, w, nm, scale});                                                \
+  }                                                                                                                  \
+  extern "C" __global__ void softmax_back_block_##S(T *dx, const T *y, const T *g, u64 rows, int k, float scale) {   \
+    backward_block<T>(dx, y, g, k, scale);                                                                           \
+  }
+EXPORT(float, f32)
+EXPORT(bf16, bf16)

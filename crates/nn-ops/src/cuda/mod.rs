@@ -1,0 +1,223 @@
+//! The operations on CUDA: kernels compiled with the crate, cuBLAS, and cuDNN where the feature is on.
+//!
+//! f32 and bf16, arithmetic in f32. Parameters of norms, biases and terms of scores are taken in f32 whatever the type of the
+//! activations. Each operation stands beside its composition, which is the oracle of `selftest`. Results are the same every
+//! time: no atomics, sums in a fixed split. Everything is queued on one stream; nothing here waits for the device.
+
+#[cfg(not(feature = "cudnn"))]
+mod columns;
+mod conv;
+#[cfg(feature = "cudnn")]
+mod cudnn;
+mod elementwise;
+mod gemm;
+mod maps;
+mod norm;
+mod optim;
+mod rows;
+mod softmax;
+
+use std::ops::Deref;
+
+use candle_core::backend::BackendDevice;
+use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig};
+use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
+use candle_core::op::BackpropOp;
+use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
+
+pub(crate) use conv::conv2d;
+pub(crate) use elementwise::{channel_affine, dropout, gelu, relu, scale_samples};
+pub(crate) use gemm::{linear, matmul, set_tf32};
+pub(crate) use maps::{max_pool2d, resize_bilinear, window_sum};
+pub(crate) use norm::{batch_norm, batch_statistics, instance_norm, layer_norm};
+pub(crate) use optim::{Moved, adamw, norm_of, scale_all};
+pub(crate) use rows::relative_bias;
+pub(crate) use softmax::attention_softmax;
+
+/// Compiled kernels of one source file.
+#[derive(Clone, Copy)]
+pub(crate) struct Module {
+    pub(crate) name: &'static str,
+    pub(crate) ptx: &'static str,
+}
+
+macro_rules! module {
+    ($const:ident, $file:literal) => {
+        pub(crate) const $const: Module = Module {
+            name: concat!("nn-ops-", $file),
+            ptx: include_str!(concat!(env!("OUT_DIR"), "/", $file, ".ptx")),
+        };
+    };
+}
+module!(ELEMENTWISE, "elementwise");
+module!(MAPS, "maps");
+module!(NORM, "norm");
+module!(OPTIM, "optim");
+module!(SOFTMAX, "softmax");
+
+/// Ending of the kernels' names for a type.
+fn suffix(dtype: DType) -> Result<&'static str> {
+    match dtype {
+        DType::F32 => Ok("f32"),
+        DType::BF16 => Ok("bf16"),
+        other => bail!("CUDA kernels take f32 or bf16, not {other:?}"),
+    }
+}
+
+/// The device of a tensor.
+pub(crate) fn device(t: &Tensor) -> Result<CudaDevice> {
+    match t.device() {
+        Device::Cuda(d) => Ok(d.clone()),
+        other => bail!("a CUDA kernel was given a tensor on {other:?}"),
+    }
+}
+
+/// Address of the first element of a storage.
+fn base(s: &CudaStorage) -> Result<u64> {
+    let stream = s.device.cuda_stream();
+    macro_rules! of {
+        ($($variant:ident),*) => {
+            match &s.slice {
+                $(CudaStorageSlice::$variant(v) => Ok(v.device_ptr(&stream).0),)*
+                _ => bail!("CUDA kernels take f32, bf16, f64, u32, u8 or i64, not {:?}", s.dtype_name()),
+            }
+        };
+    }
+    of!(F32, BF16, F64, U32, U8, I64)
+}
+
+trait DTypeName {
+    fn dtype_name(&self) -> DType;
+}
+
+impl DTypeName for CudaStorage {
+    fn dtype_name(&self) -> DType {
+        candle_core::backend::BackendStorage::dtype(self)
+    }
+}
+
+/// A contiguous tensor opened for a kernel.
+pub(crate) struct Opened<G> {
+    guard: G,
+    start: usize,
+    /// Address of its first element.
+    pub(crate) at: u64,
+}
+
+impl<G: Deref<Target = Storage>> Opened<G> {
+    /// The storage, and where the tensor begins in it.
+    fn storage(&self) -> Result<(&CudaStorage, usize)> {
+        match &*self.guard {
+            Storage::Cuda(s) => Ok((s, self.start)),
+            _ => bail!("a CUDA kernel was given a tensor on another device"),
+        }
+    }
+}
+
+/// Opens a contiguous tensor. The address is good while the tensor lives: freeing is queued behind the kernels that use it.
+pub(crate) fn open(t: &Tensor) -> Result<Opened<impl Deref<Target = Storage> + '_>> {
+    let (guard, layout) = t.storage_and_layout();
+    let Some((start, _)) = layout.contiguous_offsets() else {
+        bail!("a CUDA kernel needs a contiguous tensor, got {layout:?}");
+    };
+    let Storage::Cuda(s) = &*guard else {
+        bail!("a CUDA kernel was given a tensor on another device");
+    };
+    let at = base(s)? + (start * t.dtype().size_in_bytes()) as u64;
+    Ok(Opened { guard, start, at })
+}
+
+/// Memory for a result that a kernel fills completely.
+pub(crate) struct Output {
+    pub(crate) storage: CudaStorage,
+    pub(crate) at: u64,
+    shape: Shape,
+}
+
+impl Output {
+    pub(crate) fn new(dev: &CudaDevice, shape: impl Into<Shape>, dtype: DType) -> Result<Self> {
+        let shape = shape.into();
+        if shape.elem_count() == 0 {
+            bail!("a CUDA kernel was asked for an empty result {shape:?}");
+        }
+        // SAFETY: every kernel writes all elements of its results; the uninitialised values are numbers, any bits are valid.
+        let storage = unsafe { dev.alloc_uninit(&shape, dtype)? };
+        let at = base(&storage)?;
+        Ok(Self { storage, at, shape })
+    }
+
+    /// What a tensor holds, copied.
+    #[cfg(not(feature = "cudnn"))]
+    pub(crate) fn of(t: Tensor) -> Result<Self> {
+        let (guard, layout) = t.storage_and_layout();
+        let Storage::Cuda(storage) = guard.try_clone(layout)? else {
+            bail!("a CUDA kernel was given a tensor on another device");
+        };
+        let at = base(&storage)?;
+        Ok(Self { storage, at, shape: t.shape().clone() })
+    }
+
+    /// As a tensor outside any graph.
+    pub(crate) fn tensor(self) -> Tensor {
+        Tensor::from_storage(Storage::Cuda(self.storage), self.shape, BackpropOp::none(), false)
+    }
+
+    /// As a storage, for a value that is put into a graph.
+    pub(crate) fn value(self) -> (Storage, Shape) {
+        (Storage::Cuda(self.storage), self.shape)
+    }
+}
+
+/// Shape of a launch: blocks and threads.
+pub(crate) fn grid(blocks: (usize, usize, usize), threads: (u32, u32)) -> Result<LaunchConfig> {
+    let (Ok(x), Ok(y), Ok(z)) =
+        (u32::try_from(blocks.0), u32::try_from(blocks.1), u32::try_from(blocks.2))
+    else {
+        bail!("a CUDA launch of {blocks:?} blocks is too large");
+    };
+    Ok(LaunchConfig {
+        grid_dim: (x.max(1), y.max(1), z.max(1)),
+        block_dim: (threads.0, threads.1, 1),
+        shared_mem_bytes: 0,
+    })
+}
+
+/// Blocks of 256 threads for a loop over `n` items.
+pub(crate) fn loop_grid(n: usize) -> Result<LaunchConfig> {
+    grid((n.div_ceil(256).clamp(1, 1 << 16), 1, 1), (256, 1))
+}
+
+/// Queues a kernel: `launch!(device, MODULE, name, config, [arguments])`. Arguments are addresses (`u64`) and numbers of
+/// exactly the kernel's types.
+macro_rules! launch {
+    ($dev:expr, $module:expr, $name:expr, $config:expr, [$($arg:expr),* $(,)?]) => {{
+        use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
+        let name: &str = &$name;
+        // Its module is loaded at first use.
+        let module: $crate::cuda::Module = $module;
+        let function = $dev.get_or_load_custom_func(name, module.name, module.ptx)?;
+        let mut builder = function.builder();
+        $(let arg = $arg; builder.arg(&arg);)*
+        let config = $config;
+        // SAFETY: the arguments have the number and types of the kernel's; addresses are those of live tensors of the sizes
+        // passed beside them. `selftest` runs each kernel on odd sizes.
+        let queued = unsafe { builder.launch(config) };
+        if let Err(error) = queued {
+            candle_core::bail!("CUDA kernel {name}: {error}");
+        }
+    }};
+}
+pub(crate) use launch;
+
+/// `t` in f32, contiguous.
+pub(crate) fn f32_of(t: &Tensor) -> Result<Tensor> {
+    t.to_dtype(DType::F32)?.contiguous()
+}
+
+/// A size as a kernel's `int`.
+pub(crate) fn int(n: usize) -> Result<i32> {
+    match i32::try_from(n) {
+        Ok(n) => Ok(n),
+        Err(_) => bail!("a size of {n} is too large for a CUDA kernel"),
+    }
+}

@@ -1,0 +1,280 @@
+//! Layer, instance and batch normalisation, and sums down columns.
+
+use candle_core::{DType, Result, Tensor};
+
+use super::{NORM, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix};
+use crate::kernel::attach_storage;
+
+/// Pieces into which `rows` are split: enough blocks for the card, a number that depends on the sizes alone.
+fn chunks(rows: usize, columns: usize) -> (usize, usize) {
+    let blocks_across = columns.div_ceil(32).max(1);
+    let wanted = (1024 / blocks_across).clamp(1, 256);
+    let per = rows.div_ceil(wanted).max(32);
+    (rows.div_ceil(per).max(1), per)
+}
+
+/// `scale` times the sums of the columns of `(rows, cols)`, f32 `(cols)`.
+pub(crate) fn column_sums(xs: &Tensor, scale: f64) -> Result<Tensor> {
+    let (rows, cols) = xs.dims2()?;
+    let dev = device(xs)?;
+    let (count, per) = chunks(rows, cols);
+    let pass = |xs: &Tensor, (count, per): (usize, usize), scale: f64| {
+        let (rows, cols) = xs.dims2()?;
+        let out = Output::new(&dev, (count, cols), DType::F32)?;
+        let config = grid((cols.div_ceil(32), count, 1), (32, 8))?;
+        launch!(
+            &dev,
+            NORM,
+            format!("columns_{}", suffix(xs.dtype())?),
+            config,
+            [out.at, open(xs)?.at, rows as u64, cols as u64, per as u64, scale as f32]
+        );
+        Ok::<_, candle_core::Error>(out.tensor())
+    };
+    if count == 1 {
+        return pass(xs, (1, rows), scale)?.reshape(cols);
+    }
+    pass(&pass(xs, (count, per), 1.0)?, (1, count), scale)?.reshape(cols)
+}
+
+pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let (xs, weight, bias) = (xs.contiguous()?, f32_of(weight)?, f32_of(bias)?);
+    let c = weight.dims1()?;
+    let rows = xs.elem_count() / c.max(1);
+    let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
+    let y = Output::new(&dev, xs.shape(), xs.dtype())?;
+    let stat = Output::new(&dev, (rows, 2), DType::F32)?;
+    launch!(
+        &dev,
+        NORM,
+        format!("layer_{s}"),
+        grid((rows.div_ceil(4), 1, 1), (32, 4))?,
+        [
+            y.at,
+            stat.at,
+            open(&xs)?.at,
+            open(&weight)?.at,
+            open(&bias)?.at,
+            rows as u64,
+            int(c)?,
+            eps as f32,
+        ]
+    );
+    let (xd, wd, stat) = (xs.detach(), weight.detach(), stat.tensor());
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let (g, x, w, st) = (open(grad)?, open(&xd)?, open(&wd)?, open(&stat)?);
+        let dx = Output::new(&dev, xd.shape(), xd.dtype())?;
+        launch!(
+            &dev,
+            NORM,
+            format!("layer_dx_{s}"),
+            grid((rows.div_ceil(4), 1, 1), (32, 4))?,
+            [dx.at, x.at, g.at, w.at, st.at, rows as u64, int(c)?]
+        );
+        let (count, per) = chunks(rows, c);
+        let part = Output::new(&dev, (count, 2 * c), DType::F32)?;
+        launch!(
+            &dev,
+            NORM,
+            format!("layer_dw_{s}"),
+            grid((c.div_ceil(32), count, 1), (32, 8))?,
+            [part.at, x.at, g.at, st.at, rows as u64, int(c)?, per as u64]
+        );
+        let both = column_sums(&part.tensor(), 1.0)?;
+        Ok(vec![dx.tensor(), both.narrow(0, 0, c)?, both.narrow(0, c, c)?])
+    };
+    let (value, shape) = y.value();
+    attach_storage("layer-norm", &[&xs, &weight, &bias], value, shape, backward)
+}
+
+pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
+    let xs = xs.contiguous()?;
+    let (b, n, c) = xs.dims3()?;
+    let (dev, s, total) = (device(&xs)?, suffix(xs.dtype())?, b * n * c);
+    let (count, per) = chunks(n, c);
+    let across = grid((c.div_ceil(32), count, b), (32, 8))?;
+    let part = Output::new(&dev, (b, count, 3, c), DType::F32)?;
+    launch!(
+        &dev,
+        NORM,
+        format!("instance_part_{s}"),
+        across,
+        [part.at, open(&xs)?.at, int(n)?, int(c)?, int(per)?]
+    );
+    let stat = Output::new(&dev, (b, 2, c), DType::F32)?;
+    launch!(
+        &dev,
+        NORM,
+        "instance_stat_f32",
+        loop_grid(b * c)?,
+        [stat.at, part.at, int(b)?, int(c)?, int(count)?, eps as f32]
+    );
+    let y = Output::new(&dev, (b, n, c), xs.dtype())?;
+    launch!(
+        &dev,
+        NORM,
+        format!("instance_{s}"),
+        loop_grid(total)?,
+        [y.at, open(&xs)?.at, stat.at, total as u64, int(n)?, int(c)?]
+    );
+    let (xd, stat) = (xs.detach(), stat.tensor());
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let (g, x, st) = (open(grad)?, open(&xd)?, open(&stat)?);
+        let part = Output::new(&dev, (b, count, 2, c), DType::F32)?;
+        launch!(
+            &dev,
+            NORM,
+            format!("instance_back_part_{s}"),
+            across,
+            [part.at, x.at, g.at, st.at, int(n)?, int(c)?, int(per)?]
+        );
+        let mean = Output::new(&dev, (b, 2, c), DType::F32)?;
+        launch!(
+            &dev,
+            NORM,
+            "instance_back_stat_f32",
+            loop_grid(2 * b * c)?,
+            [mean.at, part.at, int(b)?, int(c)?, int(count)?, n as f32]
+        );
+        let d = Output::new(&dev, (b, n, c), xd.dtype())?;
+        launch!(
+            &dev,
+            NORM,
+            format!("instance_dx_{s}"),
+            loop_grid(total)?,
+            [d.at, x.at, g.at, st.at, mean.at, total as u64, int(n)?, int(c)?]
+        );
+        Ok(vec![d.tensor()])
+    };
+    let (value, shape) = y.value();
+    attach_storage("instance-norm", &[&xs], value, shape, backward)
+}
+
+/// Mean and biased variance of each channel of `(B, C, h, w)`, f32 `(C)` both.
+pub(crate) fn batch_statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
+    let xs = xs.contiguous()?;
+    let (b, c, h, w) = xs.dims4()?;
+    let dev = device(&xs)?;
+    let part = plane_moments(&xs)?;
+    let mean = Output::new(&dev, c, DType::F32)?;
+    let var = Output::new(&dev, c, DType::F32)?;
+    launch!(
+        &dev,
+        NORM,
+        "batch_stat_f32",
+        loop_grid(c)?,
+        [mean.at, var.at, open(&part)?.at, int(b)?, int(c)?, (h * w) as f32]
+    );
+    Ok((mean.tensor(), var.tensor()))
+}
+
+/// Mean and sum of squared deviations of each plane: `(B, C, h, w)` to `(B, C, 2)`.
+fn plane_moments(xs: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    let dev = device(xs)?;
+    let part = Output::new(&dev, (b, c, 2), DType::F32)?;
+    launch!(
+        &dev,
+        NORM,
+        format!("batch_part_{}", suffix(xs.dtype())?),
+        grid((b * c, 1, 1), (256, 1))?,
+        [part.at, open(xs)?.at, int(h * w)?]
+    );
+    Ok(part.tensor())
+}
+
+/// Sum over batch and cells of each channel, f32 `(C)`: the gradient of a convolution's bias.
+pub(super) fn channel_sums(xs: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = xs.dims4()?;
+    let means = plane_moments(xs)?.narrow(2, 0, 1)?.contiguous()?.reshape((b, c))?;
+    column_sums(&means, (h * w) as f64)
+}
+
+/// Normalised by the given statistics of this very batch, whose gradient is part of the result's.
+pub(crate) fn batch_norm(
+    xs: &Tensor,
+    mean: &Tensor,
+    var: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    eps: f64,
+) -> Result<Tensor> {
+    let (xs, weight, bias) = (xs.contiguous()?, f32_of(weight)?, f32_of(bias)?);
+    let (b, c, h, w) = xs.dims4()?;
+    let (cells, total, eps) = (h * w, b * c * h * w, eps as f32);
+    let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
+    let (mean, var) = (mean.detach(), var.detach());
+    let scale = Output::new(&dev, c, DType::F32)?;
+    let shift = Output::new(&dev, c, DType::F32)?;
+    launch!(
+        &dev,
+        NORM,
+        "batch_affine_f32",
+        loop_grid(c)?,
+        [
+            scale.at,
+            shift.at,
+            open(&mean)?.at,
+            open(&var)?.at,
+            open(&weight)?.at,
+            open(&bias)?.at,
+            int(c)?,
+            eps,
+        ]
+    );
+    let y = Output::new(&dev, (b, c, h, w), xs.dtype())?;
+    launch!(
+        &dev,
+        super::ELEMENTWISE,
+        format!("channels_{s}"),
+        loop_grid(total.div_ceil(4))?,
+        [y.at, open(&xs)?.at, scale.at, shift.at, total as u64, int(c)?, int(cells)?,]
+    );
+    let (xd, wd) = (xs.detach(), weight.detach());
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let (g, x, w) = (open(grad)?, open(&xd)?, open(&wd)?);
+        let (m, v) = (open(&mean)?, open(&var)?);
+        let part = Output::new(&dev, (b, c, 2), DType::F32)?;
+        launch!(
+            &dev,
+            NORM,
+            format!("batch_back_part_{s}"),
+            grid((b * c, 1, 1), (256, 1))?,
+            [part.at, x.at, g.at, m.at, v.at, int(c)?, int(cells)?, eps]
+        );
+        let dw = Output::new(&dev, c, DType::F32)?;
+        let db = Output::new(&dev, c, DType::F32)?;
+        launch!(
+            &dev,
+            NORM,
+            "batch_back_stat_f32",
+            loop_grid(c)?,
+            [dw.at, db.at, part.at, int(b)?, int(c)?]
+        );
+        let d = Output::new(&dev, xd.shape(), xd.dtype())?;
+        launch!(
+            &dev,
+            NORM,
+            format!("batch_dx_{s}"),
+            loop_grid(total)?,
+            [
+                d.at,
+                x.at,
+                g.at,
+                m.at,
+                v.at,
+                w.at,
+                dw.at,
+                db.at,
+                total as u64,
+                int(c)?,
+                int(cells)?,
+                (b * cells) as f32,
+                eps,
+            ]
+        );
+        Ok(vec![d.tensor(), dw.tensor(), db.tensor()])
+    };
+    let (value, shape) = y.value();
+    attach_storage("batch-norm", &[&xs, &weight, &bias], value, shape, backward)
+}

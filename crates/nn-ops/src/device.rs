@@ -1,0 +1,120 @@
+//! Opening a GPU, and what one asks of it: wait, memory in use, precision of matrix products.
+
+use candle_core::{Device, Result};
+
+/// Memory of Candle's pool on a device, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// The most that tensors held at once since the last [`reset_peak`].
+    pub peak: u64,
+    /// The most that the pool took from the driver since then.
+    pub reserved: u64,
+}
+
+/// GPU number `index`, with one stream for all threads and a memory pool that keeps what it has.
+///
+/// # Errors
+/// Without the feature `cuda`, without a driver, or when there is no such device. Candle's CUDA library panics where the
+/// driver is missing: that is caught and returned as an error.
+pub fn cuda(index: usize) -> Result<Device> {
+    #[cfg(feature = "cuda")]
+    {
+        let opened = std::panic::catch_unwind(|| open::cuda(index));
+        match opened {
+            Ok(result) => result,
+            Err(_) => candle_core::bail!(
+                "CUDA device {index}: the driver library (libcuda.so.1) does not answer"
+            ),
+        }
+    }
+    #[cfg(not(feature = "cuda"))]
+    candle_core::bail!("CUDA device {index}: this program was built without the feature `cuda`")
+}
+
+/// Waits until everything queued on the device is done. Nothing to wait for on the CPU.
+pub fn synchronize(device: &Device) -> Result<()> {
+    device.synchronize()
+}
+
+/// Whether f32 products may be rounded to TF32 on a GPU's tensor cores (PyTorch's `allow_tf32`). Off at first. A choice of
+/// the process; the CPU is not concerned.
+pub fn set_tf32(allowed: bool) {
+    #[cfg(feature = "cuda")]
+    crate::cuda::set_tf32(allowed);
+    #[cfg(not(feature = "cuda"))]
+    let _ = allowed;
+}
+
+/// Memory in use; none on the CPU.
+pub fn memory(device: &Device) -> Result<Option<DeviceMemory>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(d) => open::memory(d).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Starts the peaks of [`memory`] anew.
+pub fn reset_peak(device: &Device) -> Result<()> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(d) => open::reset_peak(d),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod open {
+    use std::ffi::c_void;
+
+    use candle_core::cuda_backend::cudarc::driver::result::{device as driver_device, mem_pool};
+    use candle_core::cuda_backend::cudarc::driver::sys;
+    use candle_core::{CudaDevice, Device, Error, Result};
+
+    use super::DeviceMemory;
+
+    pub(super) fn cuda(index: usize) -> Result<Device> {
+        let device = Device::new_cuda_with_stream(index)?;
+        if let Device::Cuda(d) = &device {
+            // SAFETY: all work of a device goes through its one stream, in order; nothing needs events between streams.
+            unsafe { d.disable_event_tracking() };
+            // By default the pool gives its memory back at every synchronisation, and takes it anew.
+            set(d, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
+        }
+        Ok(device)
+    }
+
+    pub(super) fn memory(d: &CudaDevice) -> Result<DeviceMemory> {
+        use sys::CUmemPool_attribute as A;
+        Ok(DeviceMemory {
+            peak: get(d, A::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
+            reserved: get(d, A::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
+        })
+    }
+
+    pub(super) fn reset_peak(d: &CudaDevice) -> Result<()> {
+        use sys::CUmemPool_attribute as A;
+        set(d, A::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)?;
+        set(d, A::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH, 0)
+    }
+
+    fn pool(d: &CudaDevice) -> Result<sys::CUmemoryPool> {
+        let device = d.cuda_stream().context().cu_device();
+        // SAFETY: the device handle comes from a live context.
+        unsafe { driver_device::get_default_mem_pool(device) }.map_err(Error::wrap)
+    }
+
+    fn get(d: &CudaDevice, which: sys::CUmemPool_attribute) -> Result<u64> {
+        let mut value = 0u64;
+        // SAFETY: these attributes are 64-bit numbers; `value` is one.
+        unsafe { mem_pool::get_attribute(pool(d)?, which, (&raw mut value).cast::<c_void>()) }
+            .map_err(Error::wrap)?;
+        Ok(value)
+    }
+
+    fn set(d: &CudaDevice, which: sys::CUmemPool_attribute, mut value: u64) -> Result<()> {
+        // SAFETY: as above.
+        unsafe { mem_pool::set_attribute(pool(d)?, which, (&raw mut value).cast::<c_void>()) }
+            .map_err(Error::wrap)
+    }
+}

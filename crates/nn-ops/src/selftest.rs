@@ -1,0 +1,298 @@
+//! Every operation on a device against the same operation on the CPU in f64: value and the gradient of every input.
+//!
+//! The CPU path is what the crate's tests check against finite differences. Sizes are odd, inputs lie in memory in order and
+//! not; in bf16 the activations are rounded before both sides see them and parameters stay f32, as in training.
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+
+use crate::conv::{Conv2dConfig, conv2d};
+use crate::dropout::{drop_path, dropout};
+use crate::interpolate::{Align, resize_bilinear};
+use crate::norm::{batch_norm_for_selftest, instance_norm, layer_norm};
+use crate::optim::{AdamW, AdamWConfig, ParamGroup};
+use crate::relative::{RowIndex, relative_bias};
+use crate::softmax::{ScoreTerms, attention_softmax, softmax};
+use crate::{
+    Gradients, Mode, Noise, activation, box_sum2d, embedding, global_avg_pool, linear, matmul,
+    matmul_nt, max_pool2d, run_sum, text_windows,
+};
+
+/// One comparison.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Operation, type and layout.
+    pub name: String,
+    /// Largest difference, relative to the largest value of the result or gradient it belongs to.
+    pub error: f64,
+    /// The most it may be.
+    pub tolerance: f64,
+}
+
+impl Verdict {
+    /// Whether the difference is within the tolerance; not for not-a-number.
+    pub fn ok(&self) -> bool {
+        self.error <= self.tolerance
+    }
+}
+
+type Function = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
+
+struct Case {
+    name: &'static str,
+    shapes: Vec<Vec<usize>>,
+    /// Inputs before it are activations.
+    params: usize,
+    run: Function,
+}
+
+fn case(
+    name: &'static str,
+    shapes: &[&[usize]],
+    params: usize,
+    run: impl Fn(&[Tensor]) -> Result<Tensor> + 'static,
+) -> Case {
+    Case { name, shapes: shapes.iter().map(|s| s.to_vec()).collect(), params, run: Box::new(run) }
+}
+
+/// Largest error allowed in a type: f32 sums of some hundred terms in another order, the eight bits of bf16, f64.
+fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::F64 => 1e-10,
+        DType::BF16 => 0.03,
+        _ => 2e-5,
+    }
+}
+
+/// Runs everything on `device`: each operation in f32, bf16 and f64, then three steps of AdamW and the clipping of
+/// gradients.
+///
+/// # Errors
+/// When an operation fails instead of giving another result.
+pub fn run(device: &Device) -> Result<Vec<Verdict>> {
+    let mut verdicts = Vec::new();
+    for case in cases() {
+        for dtype in [DType::F32, DType::BF16, DType::F64] {
+            for reversed in [false, true] {
+                let layout = if reversed { "turned" } else { "in order" };
+                let name = format!("{}, {}, {layout}", case.name, dtype.as_str());
+                let error = compare(&case, dtype, reversed, device)
+                    .map_err(|e| e.context(format!("selftest: {name}")))?;
+                verdicts.push(Verdict { name, error, tolerance: tolerance(dtype) });
+            }
+        }
+    }
+    verdicts.push(optimiser(device)?);
+    Ok(verdicts)
+}
+
+fn cases() -> Vec<Case> {
+    let conv = |k: usize, stride: usize, padding: usize| {
+        move |x: &[Tensor]| {
+            conv2d(&x[0], &x[1], x.get(2), Conv2dConfig { stride, padding: (padding, k / 2) })
+        }
+    };
+    let scores = |with_bias: bool, w: usize, rows: usize| {
+        move |x: &[Tensor]| {
+            let k = x[0].dim(3)?;
+            let mask = values(&[w, rows, k], 5)?.to_device(x[0].device())?;
+            let mask = (mask * 3.0)?.to_dtype(x[0].dtype())?;
+            let bias = if with_bias { x.get(1) } else { None };
+            attention_softmax(&x[0], 0.3, ScoreTerms { bias, mask: Some(&mask) })
+        }
+    };
+    let resize = |h: usize, w: usize, align: Align| {
+        move |x: &[Tensor]| resize_bilinear(&x[0], (h, w), align)
+    };
+    let norm = |x: &[Tensor]| layer_norm(&x[0], &x[1], &x[2], 1e-5);
+    vec![
+        case("relu", &[&[5, 7, 3]], 1, |x| activation::relu(&x[0])),
+        case("gelu", &[&[5, 7, 3]], 1, |x| activation::gelu(&x[0])),
+        case("gelu, by fours", &[&[6, 8]], 1, |x| activation::gelu(&x[0])),
+        case("linear", &[&[3, 5, 7], &[6, 7], &[6]], 1, |x| linear(&x[0], &x[1], Some(&x[2]))),
+        case("linear, by fours", &[&[5, 8], &[12, 8], &[12]], 1, |x| {
+            linear(&x[0], &x[1], Some(&x[2]))
+        }),
+        case("linear without bias", &[&[9, 7], &[5, 7]], 1, |x| linear(&x[0], &x[1], None)),
+        case("linear, one row", &[&[1, 7], &[5, 7], &[5]], 1, |x| {
+            linear(&x[0], &x[1], Some(&x[2]))
+        }),
+        case("matmul", &[&[2, 3, 5, 7], &[2, 3, 7, 4]], 2, |x| matmul(&x[0], &x[1])),
+        case("matmul, transposed", &[&[6, 5, 7], &[6, 9, 7]], 2, |x| matmul_nt(&x[0], &x[1])),
+        case("matmul, one column", &[&[2, 5, 7], &[2, 1, 7]], 2, |x| matmul_nt(&x[0], &x[1])),
+        case("layer norm", &[&[3, 5, 33], &[33], &[33]], 1, norm),
+        case("layer norm, many rows", &[&[700, 130], &[130], &[130]], 1, norm),
+        case("instance norm", &[&[2, 37, 5]], 1, |x| instance_norm(&x[0], 1e-5)),
+        case("instance norm, many cells", &[&[2, 1500, 35]], 1, |x| instance_norm(&x[0], 1e-5)),
+        case("batch norm", &[&[3, 5, 4, 7], &[5], &[5]], 1, batch_norm_for_selftest),
+        case("batch norm, large", &[&[2, 3, 20, 36], &[3], &[3]], 1, batch_norm_for_selftest),
+        case("softmax", &[&[4, 3, 7]], 1, |x| softmax(&x[0])),
+        case("softmax, bias and mask", &[&[4, 2, 3, 20], &[2, 3, 20]], 1, scores(true, 2, 3)),
+        case("softmax of 144", &[&[4, 3, 5, 144], &[3, 5, 144]], 1, scores(true, 4, 5)),
+        case("softmax of 300", &[&[2, 2, 3, 300], &[2, 3, 300]], 1, scores(true, 2, 1)),
+        case("softmax of 1500", &[&[2, 1, 3, 1500]], 1, scores(false, 1, 1)),
+        case("conv 3x3", &[&[2, 5, 9, 11], &[7, 5, 3, 3], &[7]], 1, conv(3, 1, 1)),
+        case("conv 3x3 without bias", &[&[3, 8, 10, 12], &[8, 8, 3, 3]], 1, conv(3, 1, 1)),
+        case("conv 3x3, stride 2", &[&[2, 4, 9, 11], &[6, 4, 3, 3]], 1, conv(3, 2, 1)),
+        case("conv 7x7, stride 2", &[&[2, 3, 17, 13], &[4, 3, 7, 7]], 1, conv(7, 2, 3)),
+        case("conv 5x5", &[&[2, 4, 8, 7], &[5, 4, 5, 5], &[5]], 1, conv(5, 1, 2)),
+        case("conv 4x4, stride 4", &[&[2, 3, 17, 18], &[6, 3, 4, 4], &[6]], 1, conv(4, 4, 0)),
+        case("conv 1x1", &[&[2, 6, 5, 7], &[2, 6, 1, 1], &[2]], 1, conv(1, 1, 0)),
+        case("resize, corners, up", &[&[2, 3, 5, 7]], 1, resize(13, 15, Align::Corners)),
+        case("resize, corners, down", &[&[2, 3, 11, 13]], 1, resize(4, 5, Align::Corners)),
+        case("resize, corners, one cell", &[&[2, 3, 4, 1]], 1, resize(1, 6, Align::Corners)),
+        case("resize, edges, up", &[&[2, 3, 5, 7]], 1, resize(20, 9, Align::Edges)),
+        case("resize, edges, down", &[&[2, 3, 12, 9]], 1, resize(5, 4, Align::Edges)),
+        case("max-pool", &[&[2, 3, 9, 11]], 1, |x| max_pool2d(&x[0], 3, 2, 1)),
+        case("box sums", &[&[2, 35, 3]], 1, |x| box_sum2d(&x[0], (5, 7), 3)),
+        case("run sums", &[&[2, 11, 5]], 1, |x| run_sum(&x[0], 3)),
+        case("dropout", &[&[5, 7, 11]], 1, |x| dropout(&x[0], 0.3, Mode::Train(&Noise::new(3, 4)))),
+        case("drop path", &[&[6, 7, 3]], 1, |x| {
+            drop_path(&x[0], 0.4, Mode::Train(&Noise::new(3, 4)))
+        }),
+        case("embedding", &[&[9, 5]], 0, |x| {
+            let ids = Tensor::new(&[[1u32, 0, 8], [8, 3, 8]], x[0].device())?;
+            embedding(&x[0], &ids, Some(0))
+        }),
+        case("relative bias", &[&[9, 4]], 0, |x| {
+            let index = (0..36u32).map(|i| i * 7 % 8).collect();
+            relative_bias(&x[0], &RowIndex::new(index, 9, x[0].device())?)
+        }),
+        case("text windows", &[&[2, 6, 5]], 1, |x| text_windows(&x[0], 3)),
+        case("global average", &[&[2, 3, 5, 7]], 1, |x| global_avg_pool(&x[0])),
+    ]
+}
+
+fn compare(case: &Case, dtype: DType, turned: bool, device: &Device) -> Result<f64> {
+    let mut exact = Vec::new();
+    let mut tested = Vec::new();
+    for (i, shape) in case.shapes.iter().enumerate() {
+        let own = if dtype == DType::BF16 && i >= case.params { DType::F32 } else { dtype };
+        let rounded = values(shape, i as u32 + 1)?.to_dtype(own)?;
+        exact.push(rounded.to_dtype(DType::F64)?);
+        tested.push(rounded.to_device(device)?);
+    }
+    let view = |t: &Tensor| match t.rank() {
+        r if turned && r > 1 => t.transpose(0, r - 1)?.contiguous()?.transpose(0, r - 1),
+        _ => Ok(t.clone()),
+    };
+    let run = |inputs: &[Tensor]| {
+        results(inputs, &|x| (case.run)(&x.iter().map(view).collect::<Result<Vec<_>>>()?))
+    };
+    Ok(distance(&run(&tested)?, &run(&exact)?))
+}
+
+/// Three steps of AdamW with clipping on both devices, the parameters after them.
+fn optimiser(device: &Device) -> Result<Verdict> {
+    let train = |device: &Device| -> Result<Vec<Vec<f64>>> {
+        let shapes: [&[usize]; 3] = [&[3, 5], &[70, 301], &[7]];
+        let params = (0u32..).zip(shapes).map(|(i, s)| {
+            let t = values(s, i)?.to_dtype(DType::F32)?.to_device(device)?;
+            Ok((format!("p{i}"), Var::from_tensor(&t)?))
+        });
+        let params = params.collect::<Result<Vec<_>>>()?;
+        let group = |name: &str, params: &[(String, Var)], weight_decay, lr_scale| ParamGroup {
+            name: name.to_owned(),
+            params: params.to_vec(),
+            weight_decay,
+            lr_scale,
+        };
+        let groups = vec![group("a", &params[..2], 0.1, 1.0), group("b", &params[2..], 0.0, 0.5)];
+        let mut adamw = AdamW::new(groups, AdamWConfig::default())?;
+        let mut norms = Vec::new();
+        for step in 0..3u32 {
+            let grads = params.iter().map(|(name, var)| {
+                let g = values(var.dims(), 50 + step)?.to_dtype(DType::F32)?.to_device(device)?;
+                Ok((name.clone(), g))
+            });
+            let mut grads = Gradients::from_map(grads.collect::<Result<_>>()?);
+            norms.push(grads.clip(if step == 1 { 3.0 } else { 1e9 })?);
+            adamw.step(&grads, 0.01)?;
+        }
+        let mut all = vec![norms];
+        for (_, var) in &params {
+            all.push(flat(var.as_tensor())?);
+        }
+        Ok(all)
+    };
+    let error = distance(&train(device)?, &train(&Device::Cpu)?);
+    Ok(Verdict { name: "AdamW, f32".into(), error, tolerance: tolerance(DType::F32) })
+}
+
+/// `shape` filled with f64 values in (-1, 1) without a visible pattern, decided by `seed`.
+pub(crate) fn values(shape: &[usize], seed: u32) -> Result<Tensor> {
+    let unit = |i: u32| {
+        let mut x = i.wrapping_mul(0x9E37_79B9) ^ seed.wrapping_mul(0x27D4_EB2F);
+        x ^= x >> 16;
+        x = x.wrapping_mul(0x85EB_CA6B);
+        x ^= x >> 13;
+        x = x.wrapping_mul(0xC2B2_AE35);
+        x ^= x >> 16;
+        f64::from(x >> 8) / 8_388_608.0 - 1.0
+    };
+    let n: usize = shape.iter().product();
+    Tensor::from_vec((0..n as u32).map(unit).collect::<Vec<_>>(), shape, &Device::Cpu)
+}
+
+fn flat(t: &Tensor) -> Result<Vec<f64>> {
+    t.to_device(&Device::Cpu)?.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()
+}
+
+/// The result and the gradient of every input, all as f64, for an uneven sum of the result.
+pub(crate) fn results(
+    inputs: &[Tensor],
+    f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) -> Result<Vec<Vec<f64>>> {
+    let vars = inputs.iter().map(Var::from_tensor).collect::<Result<Vec<_>>>()?;
+    let tracked: Vec<Tensor> = vars.iter().map(|v| v.as_tensor().clone()).collect();
+    let out = f(&tracked)?;
+    // Multiples of 1/64: exact in every type.
+    let probe = ((values(out.dims(), 99)? * 64.0)?.round()? / 64.0)?;
+    let probe = probe.to_dtype(out.dtype())?.to_device(out.device())?;
+    let grads = out.mul(&probe)?.sum_all()?.backward()?;
+    let mut all = vec![flat(&out)?];
+    for (i, v) in vars.iter().enumerate() {
+        let Some(g) = grads.get(v) else { candle_core::bail!("input {i} got no gradient") };
+        if g.dims() != v.dims() {
+            candle_core::bail!("gradient {i} is {:?} for {:?}", g.dims(), v.dims());
+        }
+        all.push(flat(g)?);
+    }
+    Ok(all)
+}
+
+/// Largest difference, relative to the largest value of the result or gradient it belongs to; infinite for results of other
+/// sizes and for not-a-number.
+pub(crate) fn distance(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
+    let one = |(a, b): (&Vec<f64>, &Vec<f64>)| {
+        if a.len() != b.len() {
+            return f64::INFINITY;
+        }
+        let scale = b.iter().fold(1e-3f64, |m, v| m.max(v.abs()));
+        a.iter().zip(b).fold(0.0f64, |m, (x, y)| {
+            let d = (x - y).abs() / scale;
+            if d.is_nan() { f64::INFINITY } else { m.max(d) }
+        })
+    };
+    if a.len() != b.len() { f64::INFINITY } else { a.iter().zip(b).map(one).fold(0.0, f64::max) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_agrees_with_itself_in_every_type() -> Result<()> {
+        let verdicts = run(&Device::Cpu)?;
+        let bad: Vec<_> = verdicts.iter().filter(|v| !v.ok()).collect();
+        assert!(bad.is_empty(), "{bad:?}");
+        assert!(verdicts.len() > 200);
+        Ok(())
+    }
+
+    #[test]
+    fn a_wrong_result_is_seen() {
+        assert!(distance(&[vec![1.0, 2.0]], &[vec![1.0, 2.1]]) > 0.04);
+        assert_eq!(distance(&[vec![f64::NAN]], &[vec![1.0]]), f64::INFINITY);
+        assert_eq!(distance(&[vec![1.0]], &[]), f64::INFINITY);
+    }
+}
