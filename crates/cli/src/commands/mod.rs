@@ -1,6 +1,7 @@
 //! One file a subcommand: its arguments, and `run(args) -> anyhow::Result<()>`.
 
 pub(crate) mod ablate;
+pub(crate) mod bench;
 pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod eval;
@@ -24,5 +25,6 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Convert(args) => convert::run(args),
         Command::Data(args) => data::run(args),
         Command::Info(args) => info::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }
