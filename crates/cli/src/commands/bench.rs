@@ -218,6 +218,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         total_ms: report::median(&times_ms),
         images_per_s: batch as f64 * 1e3 / report::median(&times_ms),
         times_ms,
+        order: passes.first().into_iter().flatten().map(|(name, _)| name.clone()).collect(),
         parts_ms: report::medians(&passes),
         flops,
         memory,

@@ -27,6 +27,8 @@ pub(super) struct Measured {
     pub(super) times_ms: Vec<f64>,
     pub(super) total_ms: f64,
     pub(super) images_per_s: f64,
+    /// Names of the parts in the order of the data; maps of JSON readers have none.
+    pub(super) order: Vec<String>,
     #[serde(serialize_with = "as_map")]
     pub(super) parts_ms: Vec<(String, f64)>,
     #[serde(serialize_with = "as_map")]
