@@ -407,7 +407,11 @@ def conv1(c_in, c_out):
 
 def instance_norm(xs):
     """Over the tokens of (B, N, C)."""
-    var, mean = torch.var_mean(xs.float() if xs.dtype != torch.float64 else xs, 1, correction=0, keepdim=True)
+    if xs.device.type == "cpu":
+        # Of six ways tried the fastest that is exact: each sample's tokens are a batch of their own.
+        ys = [F.batch_norm(x, None, None, training=True) for x in xs]
+        return ys[0][None] if len(ys) == 1 else torch.stack(ys)
+    var, mean = torch.var_mean(xs.float(), 1, correction=0, keepdim=True)
     return ((xs - mean) * torch.rsqrt(var + 1e-5)).to(xs.dtype)
 
 
