@@ -19,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 12] = [
         "dmmi-train",
         &["nn-ops", "backbones", "dmmi-model", "torch-files", "refzom-dataset", "metrics"],
     ),
-    ("dmmi-cli", &["nn-ops", "dmmi-model", "refzom-dataset", "metrics", "dmmi-train"]),
+    (
+        "dmmi-cli",
+        &["nn-ops", "dmmi-model", "refzom-dataset", "metrics", "dmmi-train", "dmmi-parity"],
+    ),
     (
         "dmmi-parity",
         &[

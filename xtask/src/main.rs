@@ -1,5 +1,6 @@
 //! Project chores: `cargo xtask <verb>`. A verb is a file; none needs a tensor library, so this compiles in seconds.
 
+mod bench;
 mod bench_loader;
 mod ci;
 mod fetch_data;
@@ -26,6 +27,8 @@ struct Args {
 enum Verb {
     /// Run the reference cases of a directory: one line a quantity, exit status 1 on any miss.
     Parity(parity::Args),
+    /// Compare the model with PyTorch doing the same work: time by part, speed, memory, outputs.
+    Bench(bench::Args),
     /// Compare the data loader's speed with Pillow, torchvision and pycocotools doing the same work.
     BenchLoader(bench_loader::Args),
     /// Everything that must pass before a change is merged.
@@ -49,6 +52,7 @@ fn root() -> PathBuf {
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Parity(args) => parity::run(&args),
+        Verb::Bench(args) => bench::run(&args),
         Verb::BenchLoader(args) => bench_loader::run(&args),
         Verb::Ci(args) => ci::run(&args),
         Verb::FetchWeights(args) => fetch_weights::run(&args),

@@ -2,7 +2,9 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{ablate, convert, data, eval, info, predict, quickstart, synth, train};
+use crate::commands::{
+    ablate, bench, convert, data, eval, info, predict, quickstart, selftest, synth, train,
+};
 
 /// Referring image segmentation with zero, one or many targets (DMMI, ICCV 2023), in Rust.
 ///
@@ -38,6 +40,10 @@ pub(crate) enum Command {
     Data(data::DataArgs),
     /// Describe a checkpoint, configuration or preset: parameters, FLOPs and activation memory by part
     Info(info::InfoArgs),
+    /// Measure a mask or a training step: time by part, speed, memory
+    Bench(bench::BenchArgs),
+    /// Check a device: every operation, the reference cases and some training steps, against the CPU
+    Selftest(selftest::SelftestArgs),
 }
 
 #[cfg(test)]

@@ -19,5 +19,8 @@ use clap::Parser;
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
     let in_parts = matches!(cli.command, args::Command::Quickstart(_) | args::Command::Ablate(_));
+    if let args::Command::Bench(bench) = &cli.command {
+        runtime::set_threads(bench.threads);
+    }
     runtime::run(in_parts, move || commands::run(cli.command))
 }

@@ -23,6 +23,16 @@ const STACK_BYTES: usize = 512 << 20;
 /// our kernels, which run on rayon's threads (measured on two cores: a step of 0.31 s instead of 0.26 s).
 const SPINS: &str = "100";
 
+/// Threads of rayon's pool and of Candle's, instead of one a core; to be called before [`run`].
+pub(crate) fn set_threads(count: Option<u32>) {
+    for key in ["RAYON_NUM_THREADS", "CANDLE_NUM_THREADS"] {
+        if let Some(count) = count {
+            // SAFETY: no other thread exists yet that could read the environment.
+            unsafe { std::env::set_var(key, count.to_string()) };
+        }
+    }
+}
+
 /// Runs `work` on a thread of rayon's pool, so that parallel kernels start without a hand-over between threads.
 /// `in_parts`: steps are computed in parts at the same time (`schedule.parts`); Candle's own threads, which serve one
 /// caller at a time, then only stand in the way.

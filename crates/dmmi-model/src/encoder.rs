@@ -10,6 +10,7 @@ use mba_fusion::{Fused, MbaConfig, MbaStage};
 use nn_ops::{Mode, Probe};
 
 use crate::config::{BackboneConfig, DmmiConfig};
+use crate::part::Part;
 
 /// Which tensor of a fusion stage the decoder sees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +103,12 @@ struct Pass<'a> {
 impl StageHook for Pass<'_> {
     fn after_stage(&mut self, stage: usize, grid: FeatureGrid) -> Result<StageOutput> {
         let name = |part: &str| format!("stage{stage}.{part}");
+        self.probe.mark(Part::Backbone(stage));
         let mba = &self.encoder.fusion[stage];
         let Fused { residual, visual, text } = self.probe.scoped(&name("pwam"), |probe| {
             mba.forward_probed(grid.tokens(), grid.extent(), &self.words, self.mask, probe)
         })?;
+        self.probe.mark(Part::Fusion(stage));
         let carry = grid.with_tokens(visual)?;
         let (emit, blocks) = match self.encoder.emit {
             Emit::Residual => (grid.with_tokens(residual)?, "blocks_out"),
@@ -121,6 +124,7 @@ impl StageHook for Pass<'_> {
     }
 
     fn before_stage(&mut self, stage: usize, grid: &FeatureGrid) {
+        self.probe.mark(Part::Backbone(stage.saturating_sub(1)));
         match stage.checked_sub(1) {
             None => self.probe.record("patch_embed", grid.tokens()),
             Some(last) => self.probe.record(&format!("stage{last}.x_next"), grid.tokens()),

@@ -8,6 +8,7 @@ use nn_ops::{Align, DecoderLayerConfig, Mode, Probe, resize_bilinear};
 use crate::config::DmmiConfig;
 use crate::encoder::FusedEncoder;
 use crate::image_to_text::ImageToTextDecoder;
+use crate::part::Part;
 use crate::semantics::{CrossLayerPooling, ExpressionVector};
 use crate::text_to_image::TextToImageDecoder;
 
@@ -125,10 +126,12 @@ impl Dmmi {
         }
         let words = self.text.forward_t(&input.ids, &input.attention, mode)?;
         probe.record("bert.ids", &words);
+        probe.mark(Part::Text);
         let mask = input.attention.to_dtype(words.dtype())?;
         let images = input.images.to_dtype(self.compute)?;
         let encoded = self.encoder.forward_t(&images, &words, &mask, mode, probe)?;
         let decoded = probe.scoped("dec", |p| self.decoder.forward_t(&encoded, mode, p))?;
+        probe.mark(Part::TextToImage);
         let contrast = match &self.contrast {
             Some((pooling, expression)) => Some(Contrast {
                 visual: probe.scoped("dec", |p| pooling.forward(&decoded.maps, p))?,
@@ -136,12 +139,15 @@ impl Dmmi {
             }),
             None => None,
         };
+        probe.mark(Part::Contrast);
         let reconstructed = match (&self.reconstruction, &input.erased_ids) {
             (Some(decoder), Some(ids)) => {
                 let erased = self.text.forward_t(ids, &input.attention, mode)?;
                 probe.record("bert.masked_ids", &erased);
+                probe.mark(Part::Text);
                 let words = decoder.forward_t(&erased, &decoded.maps[1], mode)?;
                 probe.record("dec.new_lan", &words);
+                probe.mark(Part::ImageToText);
                 Some(words)
             }
             _ => None,
@@ -150,6 +156,7 @@ impl Dmmi {
         let logits = resize_bilinear(&logits_low, (h, w), Align::Corners)?;
         probe.record("logits_low", &logits_low);
         probe.record("logits", &logits);
+        probe.mark(Part::TextToImage);
         Ok(DmmiOutput {
             logits,
             logits_low,
@@ -162,17 +169,30 @@ impl Dmmi {
 
     /// Evaluation: `(B, 3, H, W)`, `(B, L)`, `(B, L)` to logits `(B, 2, H, W)`. Nothing that only losses need is computed.
     pub fn segment(&self, images: &Tensor, ids: &Tensor, attention: &Tensor) -> Result<Tensor> {
+        self.segment_probed(images, ids, attention, &mut Probe::off())
+    }
+
+    /// The same with a probe, which sees what is computed here only.
+    pub fn segment_probed(
+        &self,
+        images: &Tensor,
+        ids: &Tensor,
+        attention: &Tensor,
+        probe: &mut Probe,
+    ) -> Result<Tensor> {
         let (b, _, h, w) = images.dims4()?;
         if ids.dims2()?.0 != b {
             bail!("{b} images but ids {:?}", ids.dims());
         }
         let words = self.text.forward_t(ids, attention, Mode::Eval)?;
         let mask = attention.to_dtype(words.dtype())?;
-        let mut probe = Probe::off();
+        probe.mark(Part::Text);
         let images = images.to_dtype(self.compute)?;
-        let encoded = self.encoder.forward_t(&images, &words, &mask, Mode::Eval, &mut probe)?;
-        let decoded = self.decoder.forward_t(&encoded, Mode::Eval, &mut probe)?;
-        resize_bilinear(&wide(&decoded.logits)?, (h, w), Align::Corners)
+        let encoded = self.encoder.forward_t(&images, &words, &mask, Mode::Eval, probe)?;
+        let decoded = self.decoder.forward_t(&encoded, Mode::Eval, probe)?;
+        let logits = resize_bilinear(&wide(&decoded.logits)?, (h, w), Align::Corners)?;
+        probe.mark(Part::TextToImage);
+        Ok(logits)
     }
 }
 

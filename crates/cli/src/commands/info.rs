@@ -105,7 +105,7 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<()> {
 }
 
 /// The experiment a preset stands for; its data is never opened.
-fn preset(name: &str, set: &[String]) -> anyhow::Result<TrainConfig> {
+pub(super) fn preset(name: &str, set: &[String]) -> anyhow::Result<TrainConfig> {
     let vocab = if name == "quickstart" { "synthetic" } else { "bert-base-uncased" };
     let text = format!(
         "[data]\nvocab = \"{vocab}\"\ntrain = {{ dir = \"data\", split = \"train\" }}\n[model]\npreset = {name:?}\n"

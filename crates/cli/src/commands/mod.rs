@@ -1,12 +1,14 @@
 //! One file a subcommand: its arguments, and `run(args) -> anyhow::Result<()>`.
 
 pub(crate) mod ablate;
+pub(crate) mod bench;
 pub(crate) mod convert;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod info;
 pub(crate) mod predict;
 pub(crate) mod quickstart;
+pub(crate) mod selftest;
 pub(crate) mod synth;
 pub(crate) mod train;
 
@@ -24,5 +26,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Convert(args) => convert::run(args),
         Command::Data(args) => data::run(args),
         Command::Info(args) => info::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Selftest(args) => selftest::run(args),
     }
 }

@@ -1,0 +1,142 @@
+//! One unit of the measured work: a mask, or a training step.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Result, Tensor, Var};
+use dmmi_model::{BackboneConfig, Dmmi, DmmiConfig, LossConfig, LossTerms, Part};
+use dmmi_train::{OptimizerConfig, TrainConfig, param_groups};
+use nn_ops::{AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe};
+
+use super::BenchMode;
+use super::inputs::Inputs;
+
+/// A model with its inputs, and what training adds.
+pub(crate) struct Work {
+    store: ParamStore,
+    model: Dmmi,
+    inputs: Inputs,
+    training: Option<Training>,
+    device: Device,
+}
+
+struct Training {
+    /// The same variables in a model without dropout and drop-path, whose first step can be compared.
+    quiet: Dmmi,
+    optimizer: AdamW,
+    trained: Vec<(String, Var)>,
+    losses: LossConfig,
+    lr: f64,
+    step: u64,
+}
+
+impl Work {
+    pub(crate) fn new(
+        config: &TrainConfig,
+        mode: BenchMode,
+        (dtype, compute): (DType, DType),
+        inputs: Inputs,
+        device: &Device,
+    ) -> anyhow::Result<Self> {
+        let store = ParamStore::new(0);
+        let made = Dmmi::new(&config.model, store.builder(dtype, device))?.compute_in(compute);
+        let (model, training) = match mode {
+            // A model without graph, over the same values.
+            BenchMode::Infer => (Dmmi::new(&config.model, store.frozen(dtype, device))?, None),
+            BenchMode::Train => {
+                let quiet = Dmmi::new(&without_noise(&config.model), store.builder(dtype, device))?.compute_in(compute);
+                let (optimizer, trained) = optimizer(&store, &config.optimizer)?;
+                let (losses, lr) = (config.loss.clone(), config.optimizer.lr);
+                (made, Some(Training { quiet, optimizer, trained, losses, lr, step: 0 }))
+            }
+        };
+        Ok(Self { store, model, inputs, training, device: device.clone() })
+    }
+
+    /// Numbers in all parameters.
+    pub(crate) fn parameters(&self) -> usize {
+        self.store.parameters().iter().map(|(_, var)| var.elem_count()).sum()
+    }
+
+    /// All values in f32, by name.
+    pub(crate) fn weights(&self) -> Result<BTreeMap<String, Tensor>> {
+        let wide = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_dtype(DType::F32)?));
+        self.store.tensors().into_iter().map(wide).collect()
+    }
+
+    pub(crate) fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<LoadReport> {
+        self.store.load(tensors)
+    }
+
+    /// What can be compared with another implementation: logits, or losses and gradient norm without noise and update.
+    pub(crate) fn first(&mut self) -> Result<BTreeMap<String, Tensor>> {
+        let f32s = |tensor: &Tensor| tensor.to_dtype(DType::F32)?.to_device(&Device::Cpu);
+        let Some(training) = &self.training else {
+            return Ok(BTreeMap::from([("logits".into(), f32s(&self.mask(&mut Probe::off())?)?)]));
+        };
+        let noise = Noise::new(0, 0);
+        let output = training.quiet.forward(&self.inputs.input, Mode::Train(&noise))?;
+        let terms = LossTerms::of(&output, &self.inputs.targets, &training.losses)?;
+        let total = terms.total(&training.losses)?;
+        let four = [&terms.segmentation, &terms.similarity, &terms.contrastive, &total];
+        let losses = Tensor::stack(&four.map(Tensor::detach), 0)?;
+        let norm = Gradients::of(&total, &training.trained)?.global_norm()?;
+        Ok(BTreeMap::from([
+            ("losses".into(), f32s(&losses)?),
+            ("grad_norm".into(), Tensor::new(&[norm as f32], &Device::Cpu)?),
+        ]))
+    }
+
+    /// One unit; the loss, of a training step.
+    pub(crate) fn step(&mut self) -> Result<Option<f32>> {
+        self.probed(&mut Probe::off())
+    }
+
+    /// One unit, with the milliseconds of each part.
+    pub(crate) fn timed_parts(&mut self) -> Result<Vec<(String, f64)>> {
+        let mut probe = Probe::timing(&self.device);
+        self.probed(&mut probe)?;
+        Ok(probe.into_times())
+    }
+
+    fn mask(&self, probe: &mut Probe) -> Result<Tensor> {
+        let input = &self.inputs.input;
+        self.model.segment_probed(&input.images, &input.ids, &input.attention, probe)
+    }
+
+    fn probed(&mut self, probe: &mut Probe) -> Result<Option<f32>> {
+        let Some(training) = &mut self.training else {
+            self.mask(probe)?;
+            return Ok(None);
+        };
+        training.step += 1;
+        let noise = Noise::new(0, training.step);
+        let mode = Mode::Train(&noise);
+        let output = self.model.forward_probed(&self.inputs.input, mode, probe)?;
+        let total = LossTerms::of(&output, &self.inputs.targets, &training.losses)?
+            .total(&training.losses)?;
+        probe.mark(Part::Losses);
+        let gradients = Gradients::of(&total, &training.trained)?;
+        probe.mark("backward");
+        training.optimizer.step(&gradients, training.lr)?;
+        probe.mark("optimiser");
+        // As a loop that prints the loss does.
+        total.to_dtype(DType::F32)?.to_scalar::<f32>().map(Some)
+    }
+}
+
+fn without_noise(config: &DmmiConfig) -> DmmiConfig {
+    let mut quiet = config.clone();
+    quiet.decoder.dropout = 0.0;
+    quiet.text.dropout = 0.0;
+    if let BackboneConfig::Swin(swin) = &mut quiet.backbone {
+        swin.drop_path = 0.0;
+    }
+    quiet
+}
+
+fn optimizer(store: &ParamStore, cfg: &OptimizerConfig) -> Result<(AdamW, Vec<(String, Var)>)> {
+    let groups = param_groups(store.parameters(), cfg);
+    let trained = groups.iter().flat_map(|group| group.params.iter().cloned()).collect();
+    let adamw = AdamWConfig { beta1: cfg.betas[0], beta2: cfg.betas[1], eps: cfg.eps };
+    Ok((AdamW::new(groups, adamw)?, trained))
+}
