@@ -3,6 +3,8 @@
 mod bench;
 mod bench_loader;
 mod ci;
+mod cuda_toolchain;
+mod device_bench;
 mod fetch_data;
 mod fetch_minilm;
 mod fetch_weights;
@@ -31,6 +33,10 @@ enum Verb {
     Bench(bench::Args),
     /// Compare the data loader's speed with Pillow, torchvision and pycocotools doing the same work.
     BenchLoader(bench_loader::Args),
+    /// What a build with CUDA needs, from PyPI, on a machine without CUDA.
+    CudaToolchain(cuda_toolchain::Args),
+    /// Self-test, inference and training on a GPU beside PyTorch, from a program built here.
+    DeviceBench(device_bench::Args),
     /// Everything that must pass before a change is merged.
     Ci(ci::Args),
     /// Pretrained encoders from the Hugging Face hub: verified, resumable, locked.
@@ -54,6 +60,8 @@ fn main() -> ExitCode {
         Verb::Parity(args) => parity::run(&args),
         Verb::Bench(args) => bench::run(&args),
         Verb::BenchLoader(args) => bench_loader::run(&args),
+        Verb::CudaToolchain(args) => cuda_toolchain::run(&args),
+        Verb::DeviceBench(args) => device_bench::run(&args),
         Verb::Ci(args) => ci::run(&args),
         Verb::FetchWeights(args) => fetch_weights::run(&args),
         Verb::FetchData(args) => fetch_data::run(&args),

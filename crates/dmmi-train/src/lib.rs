@@ -23,8 +23,8 @@ pub use checkpoint::{
 };
 pub use config::{
     CarveConfig, CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, InitConfig,
-    InitParts, LeakChoice, OptimizerConfig, ScheduleConfig, Score, StopConfig, TextLayers,
-    TrainConfig, ValConfig,
+    InitParts, LeakChoice, OptimizerConfig, Precision, ScheduleConfig, Score, StopConfig,
+    TextLayers, TrainConfig, ValConfig,
 };
 pub use data::{RunData, Split, load_vocabulary};
 pub use error::{Error, Result};

@@ -36,6 +36,11 @@ impl Network {
         Ok(Self { store, train, eval, device: device.clone(), last_stage: LAST_STAGE })
     }
 
+    /// The same network with activations in `dtype`, in training and in evaluation.
+    pub fn compute_in(self, dtype: DType) -> Self {
+        Self { train: self.train.compute_in(dtype), eval: self.eval.compute_in(dtype), ..self }
+    }
+
     /// An optimiser over the parameters that `cfg` trains, and these parameters.
     ///
     /// # Errors

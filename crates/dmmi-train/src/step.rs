@@ -125,13 +125,19 @@ fn part(
     let output = network.train.forward(input, Mode::Train(noise))?;
     let terms = LossTerms::of(&output, targets, losses)?;
     let total = (terms.total(losses)? * share)?;
-    let values = [
-        scalar(&terms.segmentation)? * share,
-        scalar(&terms.similarity)? * share,
-        scalar(&terms.contrastive)? * share,
-        scalar(&total)?,
-    ];
-    Ok((values, Gradients::of(&total, trained)?))
+    let gradients = Gradients::of(&total, trained)?;
+    // Read after the backward pass is queued: on a GPU, reading waits.
+    let LossTerms { segmentation, similarity, contrastive } = &terms;
+    let all = [segmentation, similarity, contrastive, &total];
+    let all = all.map(|t| t.detach().to_dtype(candle_core::DType::F32));
+    let all = all.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
+    let read = Tensor::stack(&all, 0)?.to_vec1::<f32>()?;
+    let mut values = [0.0; 4];
+    for (value, read) in values.iter_mut().zip(read) {
+        *value = f64::from(read) * share;
+    }
+    values[3] /= share;
+    Ok((values, gradients))
 }
 
 /// The parts of a batch at the same time, one a thread; each result is that of its part alone, whatever the threads do.
@@ -195,8 +201,4 @@ pub fn tensors(batch: &Batch, device: &Device) -> Result<(DmmiInput, Targets)> {
 
 fn sample_names(batch: &Batch) -> Vec<String> {
     batch.samples.iter().map(|sample| sample.to_string()).collect()
-}
-
-fn scalar(tensor: &Tensor) -> Result<f64> {
-    Ok(f64::from(tensor.to_dtype(candle_core::DType::F32)?.to_scalar::<f32>()?))
 }

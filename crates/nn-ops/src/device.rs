@@ -21,10 +21,10 @@ pub fn cuda(index: usize) -> Result<Device> {
     {
         let opened = std::panic::catch_unwind(|| open::cuda(index));
         match opened {
-            Ok(result) => result,
-            Err(_) => candle_core::bail!(
-                "CUDA device {index}: the driver library (libcuda.so.1) does not answer"
-            ),
+            Ok(Ok(device)) => Ok(device),
+            // Without a backtrace: the reason lies outside this program.
+            Ok(Err(error)) => candle_core::bail!("{}", open::reason(&error.to_string())),
+            Err(_) => candle_core::bail!("the CUDA driver (libcuda.so.1) does not answer"),
         }
     }
     #[cfg(not(feature = "cuda"))]
@@ -82,6 +82,32 @@ mod open {
             set(d, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD, u64::MAX)?;
         }
         Ok(device)
+    }
+
+    /// An error of the driver in words, on one line.
+    pub(super) fn reason(text: &str) -> String {
+        let known = [
+            (
+                "STUB_LIBRARY",
+                "there is no CUDA driver on this machine (libcuda.so.1 is not on the library path)",
+            ),
+            ("NO_DEVICE", "the CUDA driver sees no GPU"),
+            ("INVALID_DEVICE", "there is no GPU of this number"),
+            (
+                "UNSUPPORTED_PTX",
+                "the CUDA driver is older than this program; it needs one for CUDA 13 (580 or later)",
+            ),
+            (
+                "SYSTEM_DRIVER_MISMATCH",
+                "the CUDA driver and its kernel module are of different versions",
+            ),
+            ("CUBLAS", "cuBLAS (libcublas.so.13) is not on the library path, or does not start"),
+            ("CURAND", "cuRAND (libcurand.so.10) is not on the library path, or does not start"),
+        ];
+        match known.iter().find(|(code, _)| text.to_uppercase().contains(code)) {
+            Some((_, words)) => (*words).to_owned(),
+            None => text.lines().next().unwrap_or_default().to_owned(),
+        }
     }
 
     pub(super) fn memory(d: &CudaDevice) -> Result<DeviceMemory> {

@@ -28,6 +28,7 @@ mod params;
 mod philox;
 mod pool;
 mod probe;
+pub mod profile;
 mod relative;
 pub mod selftest;
 mod softmax;

@@ -57,5 +57,5 @@ pub fn relative_bias(table: &Tensor, index: &RowIndex) -> Result<Tensor> {
     {
         return crate::cuda::relative_bias(table, &index.index, starts, places);
     }
-    table.index_select(&index.index, 0)?.t()?.contiguous()
+    table.contiguous()?.index_select(&index.index, 0)?.t()?.contiguous()
 }

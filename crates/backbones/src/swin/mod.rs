@@ -8,7 +8,9 @@ mod config;
 mod patch;
 mod window;
 
-use candle_core::{Result, Tensor, bail};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{Align, LayerNorm, Mode, drop_path_rates, layer_norm_layer, resize_bilinear};
 
@@ -28,7 +30,14 @@ pub struct SwinTransformer {
     stages: Vec<Stage>,
     infos: Vec<StageInfo>,
     window: usize,
+    masks: Arc<Mutex<Vec<ShiftMask>>>,
 }
+
+/// The mask of shifted windows of a padded map `(h, w)`.
+type ShiftMask = ((usize, usize), Tensor);
+
+/// Masks that are kept: four stages of a few image sizes.
+const MASKS: usize = 16;
 
 #[derive(Clone, Debug)]
 struct Stage {
@@ -81,7 +90,14 @@ impl SwinTransformer {
             }
             None => None,
         };
-        Ok(Self { patch_embed, position, stages, infos, window: cfg.window_size })
+        Ok(Self {
+            patch_embed,
+            position,
+            stages,
+            infos,
+            window: cfg.window_size,
+            masks: Arc::default(),
+        })
     }
 
     /// Adds the learnt vector of each cell.
@@ -96,12 +112,26 @@ impl SwinTransformer {
         grid.with_tokens(grid.tokens().broadcast_add(&cells.to_dtype(grid.tokens().dtype())?)?)
     }
 
+    /// f32, made once for a size: it is as large as the scores of one head, and on a GPU an upload.
+    fn shift_mask(&self, padded: (usize, usize), device: &Device) -> Result<Tensor> {
+        let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
+        let known =
+            masks.iter().find(|(size, mask)| *size == padded && mask.device().same_device(device));
+        if let Some((_, mask)) = known {
+            return Ok(mask.clone());
+        }
+        let mask = window::shift_mask(padded, self.window, self.window / 2, device)?;
+        if masks.len() == MASKS {
+            masks.remove(0);
+        }
+        masks.push((padded, mask.clone()));
+        Ok(mask)
+    }
+
     fn run_blocks(&self, stage: &Stage, mut grid: FeatureGrid, mode: Mode) -> Result<FeatureGrid> {
         let (h, w) = grid.extent();
         let padded = (h.next_multiple_of(self.window), w.next_multiple_of(self.window));
-        let device = grid.tokens().device();
-        let mask = window::shift_mask(padded, self.window, self.window / 2, device)?
-            .to_dtype(grid.tokens().dtype())?;
+        let mask = self.shift_mask(padded, grid.tokens().device())?;
         for block in &stage.blocks {
             grid = block.forward_t(&grid, &mask, mode)?;
         }

@@ -99,6 +99,9 @@ pub(crate) struct BenchArgs {
     /// No separate passes for the time of each part
     #[arg(long)]
     pub(crate) no_parts: bool,
+    /// Also one pass operation by operation, which waits for the device at each: the 40 longest
+    #[arg(long)]
+    pub(crate) by_op: bool,
     /// Weights (safetensors) to start from
     #[arg(long, value_name = "FILE")]
     pub(crate) weights: Option<PathBuf>,
@@ -188,6 +191,23 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         for _ in 0..args.iters.min(5) {
             passes.push(work.timed_parts()?);
         }
+    }
+    if args.by_op {
+        bar.set_prefix("operations");
+        nn_ops::profile::start(&device);
+        work.step()?;
+        let lines = nn_ops::profile::finish();
+        let all: f64 = lines.iter().map(|line| line.ms).sum();
+        bar.finish_and_clear();
+        println!(
+            "{:<72} {:>9} {:>6} {:>6}",
+            "operation and shape of its result", "ms", "times", "%"
+        );
+        for line in lines.iter().take(40) {
+            let share = 100.0 * line.ms / all;
+            println!("{:<72} {:>9.3} {:>6} {share:>6.1}", line.name, line.ms, line.count);
+        }
+        println!("{:<72} {all:>9.3}\n", "all, waiting at each");
     }
     bar.finish_and_clear();
 

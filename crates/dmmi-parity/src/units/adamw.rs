@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use candle_core::{DType, Tensor, Var};
+use candle_core::{Tensor, Var};
 use dmmi_train::PolyDecay;
 use nn_ops::{AdamW, AdamWConfig, Gradients, ParamGroup};
 use serde::Deserialize;

@@ -1,7 +1,7 @@
 //! The three losses with the gradients of their inputs.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use dmmi_model::LossConfig;
 use dmmi_model::loss::{contrastive, segmentation, similarity};
 use nn_ops::Linear;

@@ -3,7 +3,7 @@
 //! No f32 noise is recorded for these; what remains is the rounding of the stored values, and of as many f32 operations.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Var};
+use candle_core::Var;
 use nn_ops::{Align, resize_bias_table, resize_bilinear};
 
 use super::Place;

@@ -9,6 +9,7 @@ mod read;
 
 use std::path::PathBuf;
 
+use candle_core::DType;
 use dmmi_model::{DmmiConfig, LossConfig};
 use serde::{Deserialize, Serialize};
 use toml::Value;
@@ -27,6 +28,9 @@ pub struct TrainConfig {
     /// Weights to start from: a checkpoint folder, a `.safetensors` or a PyTorch file; or one file for each encoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init: Option<InitConfig>,
+    /// Arithmetic of the network. A configuration without this key means `f32`.
+    #[serde(default)]
+    pub precision: Precision,
     /// Datasets and how samples become tensors.
     pub data: DataConfig,
     /// Weights of the loss terms.
@@ -43,6 +47,27 @@ pub struct TrainConfig {
     pub eval: EvalConfig,
     /// The network. `text.vocab_size = 0` takes the vocabulary's size.
     pub model: DmmiConfig,
+}
+
+/// Arithmetic of forward and backward passes. Parameters, moments, norms, softmax and losses are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// f32 throughout.
+    #[default]
+    F32,
+    /// bf16 activations (mixed precision): half the memory, and the tensor cores of a GPU.
+    Bf16,
+}
+
+impl Precision {
+    /// Type of the activations.
+    pub fn activations(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// AdamW and which parameters it holds.

@@ -17,6 +17,7 @@ fn defaults() -> Result<Table> {
     let text = r#"
 seed = 0
 out = "runs/dmmi"
+precision = "f32"
 [data]
 image_size = [480, 480]
 resize = "pillow10"

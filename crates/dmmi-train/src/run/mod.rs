@@ -101,7 +101,8 @@ pub fn train(
     for note in data.notes() {
         observer.note(&note)?;
     }
-    let network = Network::new(&config.model, config.seed, &options.device)?;
+    let network = Network::new(&config.model, config.seed, &options.device)?
+        .compute_in(config.precision.activations());
     let (optimizer, trained) = network.optimizer(&config.optimizer)?;
     let mut run =
         Run { config, data, dir, network, optimizer, trained, began: Instant::now(), saved: None };

@@ -40,6 +40,7 @@ where
     F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync + 'static,
 {
     let shape = shape.into();
+    crate::profile::end("forward", name, shape.dims());
     if !inputs.iter().any(|t| t.track_op()) {
         return Ok(Tensor::from_storage(value, shape, BackpropOp::none(), false));
     }
@@ -89,7 +90,9 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>>> Attached<F> {
         res: &Tensor,
         grad: &Tensor,
     ) -> Result<[Option<Tensor>; N]> {
+        crate::profile::begin();
         let found = (self.backward)(&res.detach(), &grad.detach().contiguous()?)?;
+        crate::profile::end("backward", self.name, res.dims());
         if found.len() != N {
             bail!("{}: {} gradients for {N} inputs", self.name, found.len());
         }

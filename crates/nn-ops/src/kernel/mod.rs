@@ -35,6 +35,7 @@ pub(crate) enum Plan {
 
 /// The plan for `xs`, by device and type.
 pub(crate) fn plan(xs: &Tensor) -> Plan {
+    crate::profile::begin();
     #[cfg(feature = "cuda")]
     if xs.device().is_cuda()
         && matches!(xs.dtype(), DType::F32 | DType::BF16)

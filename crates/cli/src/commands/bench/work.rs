@@ -43,7 +43,8 @@ impl Work {
             // A model without graph, over the same values.
             BenchMode::Infer => (Dmmi::new(&config.model, store.frozen(dtype, device))?, None),
             BenchMode::Train => {
-                let quiet = Dmmi::new(&without_noise(&config.model), store.builder(dtype, device))?.compute_in(compute);
+                let quiet = Dmmi::new(&without_noise(&config.model), store.builder(dtype, device))?
+                    .compute_in(compute);
                 let (optimizer, trained) = optimizer(&store, &config.optimizer)?;
                 let (losses, lr) = (config.loss.clone(), config.optimizer.lr);
                 (made, Some(Training { quiet, optimizer, trained, losses, lr, step: 0 }))
