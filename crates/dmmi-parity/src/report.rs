@@ -112,7 +112,7 @@ impl Report {
         if self.precision == Precision::Bf16 {
             let noisy = name.starts_with("grad ")
                 || name.starts_with("delta")
-                || (name.starts_with("train.loss") && name.contains(" after step "))
+                || (name.starts_with("train.loss") && !name.ends_with("before step 0"))
                 || name.ends_with(" max");
             if noisy {
                 return false;
