@@ -14,6 +14,7 @@ use nn_ops::{Align, LayerNorm, Mode, drop_path_rates, layer_norm_layer, resize_b
 
 use self::block::{BlockConfig, SwinBlock};
 use self::patch::{PatchEmbed, PatchMerging};
+use self::window::Windows;
 use crate::grid::FeatureGrid;
 use crate::stage::{StageHook, StageInfo, StagedBackbone};
 
@@ -97,13 +98,9 @@ impl SwinTransformer {
     }
 
     fn run_blocks(&self, stage: &Stage, mut grid: FeatureGrid, mode: Mode) -> Result<FeatureGrid> {
-        let (h, w) = grid.extent();
-        let padded = (h.next_multiple_of(self.window), w.next_multiple_of(self.window));
-        let device = grid.tokens().device();
-        let mask = window::shift_mask(padded, self.window, self.window / 2, device)?
-            .to_dtype(grid.tokens().dtype())?;
+        let windows = Windows::new(grid.extent(), self.window, grid.tokens())?;
         for block in &stage.blocks {
-            grid = block.forward_t(&grid, &mask, mode)?;
+            grid = block.forward_t(&grid, &windows, mode)?;
         }
         Ok(grid)
     }
