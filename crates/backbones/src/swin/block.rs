@@ -1,6 +1,6 @@
 //! One Swin block: (shifted) window attention and a feed-forward part, both residual.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{LayerNorm, Linear, Mode, drop_path, gelu, layer_norm_layer, linear_with_init};
 
