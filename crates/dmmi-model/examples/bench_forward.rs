@@ -9,8 +9,12 @@ fn main() -> Result<()> {
     let cfg = DmmiConfig::swin_base_release();
     Dmmi::new(&cfg, store.builder(DType::F32, &device))?;
     let model = Dmmi::new(&cfg, store.frozen(DType::F32, &device))?;
-    let pixels = Tensor::arange(0f32, (3 * 480 * 480) as f32, &device)?.sin()?.reshape((1, 3, 480, 480))?;
-    let ids = Tensor::new(&[[101u32, 14, 15, 16, 102, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]], &device)?;
+    let pixels =
+        Tensor::arange(0f32, (3 * 480 * 480) as f32, &device)?.sin()?.reshape((1, 3, 480, 480))?;
+    let ids = Tensor::new(
+        &[[101u32, 14, 15, 16, 102, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]],
+        &device,
+    )?;
     let att = ids.ne(0u32)?;
     for _ in 0..4 {
         let t = Instant::now();
