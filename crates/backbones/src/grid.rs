@@ -1,6 +1,7 @@
 //! A map of feature vectors, kept as tokens with its extent.
 
 use candle_core::{Result, Tensor, bail};
+use nn_ops::turn;
 
 /// Tokens `(B, N, C)` of a map of `h` by `w` cells, `N = h w`, row-major.
 #[derive(Clone, Debug)]
@@ -23,13 +24,13 @@ impl FeatureGrid {
     /// From a map `(B, C, h, w)`.
     pub fn from_map(map: &Tensor) -> Result<Self> {
         let (_, _, h, w) = map.dims4()?;
-        Ok(Self { tokens: map.flatten_from(2)?.transpose(1, 2)?.contiguous()?, extent: (h, w) })
+        Ok(Self { tokens: turn(&map.flatten_from(2)?)?, extent: (h, w) })
     }
 
     /// As a map `(B, C, h, w)`.
     pub fn to_map(&self) -> Result<Tensor> {
         let (b, _, c) = self.tokens.dims3()?;
-        self.tokens.transpose(1, 2)?.contiguous()?.reshape((b, c, self.extent.0, self.extent.1))
+        turn(&self.tokens)?.reshape((b, c, self.extent.0, self.extent.1))
     }
 
     /// Other tokens of the same extent.

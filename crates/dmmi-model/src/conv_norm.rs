@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
-use nn_ops::{BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, conv2d_no_bias, relu};
+use nn_ops::{After, BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, conv2d_no_bias};
 
 /// Convolution and norm under two keys, as the release names them.
 #[derive(Clone, Debug)]
@@ -26,6 +26,6 @@ impl ConvNorm {
 
     /// `(B, Cin, h, w)` to `(B, Cout, h, w)`.
     pub(crate) fn forward_t(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        relu(&self.norm.forward_t(&self.conv.forward(xs)?, mode)?)
+        self.conv.forward_normalised(xs, &self.norm, After::Relu, mode)
     }
 }

@@ -9,6 +9,7 @@ use nn_ops::{
     Linear, ScoreTerms, attention_softmax, conv1x1, instance_norm, matmul_nt, text_windows,
 };
 
+use crate::centred::Centred;
 use crate::{IN_EPS, MbaConfig};
 
 /// Similarity of words to cells for one phrase length.
@@ -34,12 +35,21 @@ impl TextWindow {
         })
     }
 
-    /// Cells `(B, N, C)`, words `(B, L, D)`, mask `(B, L, 1)` to a map `(B, 1, L, N)` whose rows sum to 1.
-    pub(crate) fn forward(&self, visual: &Tensor, words: &Tensor, mask: &Tensor) -> Result<Tensor> {
+    /// Cells `(B, N, C)`, words `(B, L, D)`, mask `(B, L, 1)` to a map `(B, 1, L, N)` whose rows sum to 1. `centred` are the
+    /// same cells where nothing needs their projections.
+    pub(crate) fn forward(
+        &self,
+        visual: &Tensor,
+        centred: Option<&Centred>,
+        words: &Tensor,
+        mask: &Tensor,
+    ) -> Result<Tensor> {
         let windows = text_windows(&self.query.forward(words)?, self.size)?;
         let q = self.window.forward(&windows)?.broadcast_mul(mask)?; // (B, L, D)
-        let key = instance_norm(&self.key.forward(visual)?, IN_EPS)?; // (B, N, D)
-        let scores = matmul_nt(&q, &key)?.unsqueeze(1)?; // (B, 1, L, N)
-        attention_softmax(&scores, self.scale, ScoreTerms::default())
+        let scores = match centred {
+            Some(centred) => centred.scores(&q, self.key.weight())?,
+            None => matmul_nt(&q, &instance_norm(&self.key.forward(visual)?, IN_EPS)?)?,
+        };
+        attention_softmax(&scores.unsqueeze(1)?, self.scale, ScoreTerms::default()) // (B, 1, L, N)
     }
 }

@@ -6,6 +6,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul};
 
+use crate::centred::Centred;
 use crate::config::{TEXT_NARROWING, TEXT_WINDOWS, beside};
 use crate::scales::Scales;
 use crate::text_window::TextWindow;
@@ -72,27 +73,34 @@ impl VisionToText {
         mask: &Tensor,
         probe: &mut Probe,
     ) -> Result<Tensor> {
-        let value = self.value.forward(visual)?; // (B, N, D)
-        let (maps, value) = match &self.maps {
+        let (maps, centred) = match &self.maps {
             Maps::Release(windows) => {
+                let centred = Centred::of(visual, self.value.weight())?;
                 let mut maps = Vec::with_capacity(windows.len());
                 for (name, window) in windows {
-                    let map = window.forward(visual, words, mask)?;
+                    let map = window.forward(visual, centred.as_ref(), words, mask)?;
                     probe.record(name, &map);
                     maps.push(map);
                 }
-                (maps, instance_norm(&value, IN_EPS)?)
+                (maps, centred)
             }
             Maps::Paper(sums) => {
                 let maps = sums.over_cells(visual, words, mask)?;
                 for (k, map) in sums.windows().iter().zip(&maps) {
                     probe.record(&format!("text{k}"), map);
                 }
-                (maps, value)
+                (maps, None)
             }
         };
         let map = self.scales.combine(&maps)?.squeeze(1)?; // (B, L, N)
-        let out = self.out.forward(&matmul(&map, &value)?)?;
+        let gathered = match (&self.maps, centred) {
+            (_, Some(centred)) => centred.gathered(&map, self.value.weight())?,
+            (Maps::Release(_), None) => {
+                matmul(&map, &instance_norm(&self.value.forward(visual)?, IN_EPS)?)?
+            }
+            (Maps::Paper(_), None) => matmul(&map, &self.value.forward(visual)?)?,
+        };
+        let out = self.out.forward(&gathered)?;
         probe.record("out_l", &out);
         Ok(out)
     }

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Conv2dConfig, Linear, ScoreTerms, attention_softmax, conv1x1, conv2d, default_init,
-    instance_norm, matmul_nt,
+    instance_norm, matmul_nt, turn,
 };
 
 use crate::{IN_EPS, MbaConfig};
@@ -52,10 +52,10 @@ impl VisionWindow {
     ) -> Result<Tensor> {
         let (b, n, c) = visual.dims3()?;
         let q = instance_norm(&self.query.forward(visual)?, IN_EPS)?;
-        let q = q.transpose(1, 2)?.contiguous()?.reshape((b, (), h, w))?;
+        let q = turn(&q)?.reshape((b, (), h, w))?;
         let padding = Conv2dConfig::new(1, self.size / 2);
         let q = conv2d(&q, &self.window, Some(&self.window_bias), padding)?;
-        let q = instance_norm(&q.reshape((b, c, n))?.transpose(1, 2)?.contiguous()?, IN_EPS)?;
+        let q = instance_norm(&turn(&q.reshape((b, c, n))?)?, IN_EPS)?;
         let key = self.key.forward(words)?.broadcast_mul(mask)?;
         let scores = matmul_nt(&q, &key)?.unsqueeze(1)?; // (B, 1, N, L)
         attention_softmax(&scores, self.scale, ScoreTerms { bias: None, mask: Some(score_mask) })

@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
 use crate::activation::relu;
+use crate::attend::attend;
 use crate::dropout::dropout;
 use crate::linear::{Linear, default_init, linear, linear_layer, linear_with_init};
 use crate::matmul::{matmul, matmul_nt};
@@ -59,14 +60,27 @@ impl MultiHeadAttention {
     /// Queries `(B, N, D)` over keys and values `(B, S, D)` to `(B, N, D)`.
     pub fn forward_t(&self, queries: &Tensor, memory: &Tensor, mode: Mode) -> Result<Tensor> {
         let d = self.in_bias.dim(0)? / 3;
-        let part = |xs: &Tensor, i: usize| -> Result<Tensor> {
-            let (w, b) = (self.in_weight.narrow(0, i * d, d)?, self.in_bias.narrow(0, i * d, d)?);
-            split_heads(&linear(xs, &w, Some(&b))?, self.heads)
+        let part = |xs: &Tensor, from: usize, count: usize| -> Result<Tensor> {
+            let at = |t: &Tensor| t.narrow(0, from * d, count * d);
+            linear(xs, &at(&self.in_weight)?, Some(&at(&self.in_bias)?))
         };
-        let (q, k, v) = (part(queries, 0)?, part(memory, 1)?, part(memory, 2)?);
+        let take = |xs: &Tensor, i: usize| xs.narrow(2, i * d, d);
+        let (q, k, v) = if queries.id() == memory.id() {
+            let all = part(queries, 0, 3)?;
+            (take(&all, 0)?, take(&all, 1)?, take(&all, 2)?)
+        } else {
+            let both = part(memory, 1, 2)?;
+            (part(queries, 0, 1)?, take(&both, 0)?, take(&both, 1)?)
+        };
+        if !mode.is_train() || self.dropout == 0.0 {
+            return self.out.forward(&attend(&q, &k, &v, self.heads, ScoreTerms::default())?);
+        }
+        let split = |xs: &Tensor| split_heads(xs, self.heads);
         let scale = 1.0 / ((d / self.heads) as f64).sqrt();
-        let weights = attention_softmax(&matmul_nt(&q, &k)?, scale, ScoreTerms::default())?;
+        let scores = matmul_nt(&split(&q)?, &split(&k)?)?;
+        let weights = attention_softmax(&scores, scale, ScoreTerms::default())?;
         let weights = dropout(&weights, self.dropout, mode)?;
+        let v = split(&v)?;
         self.out.forward(&merge_heads(&matmul(&weights, &v)?)?) // (B, N, D)
     }
 }

@@ -2,6 +2,7 @@
 #![deny(missing_docs)]
 
 mod activation;
+mod attend;
 mod attention;
 #[cfg(test)]
 mod audit;
@@ -30,17 +31,20 @@ mod pool;
 mod probe;
 pub mod profile;
 mod relative;
+mod rows;
 pub mod selftest;
 mod softmax;
 mod transfer;
+mod turn;
 mod windows;
 
 pub use activation::{gelu, relu};
+pub use attend::attend;
 pub use attention::{
     DecoderLayerConfig, MultiHeadAttention, TransformerDecoderLayer, merge_heads, split_heads,
 };
 pub use box_sum::{box_sum2d, run_sum};
-pub use conv::{Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
+pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
 pub use dropout::{drop_path, drop_path_rates, dropout};
 pub use embedding::embedding;
 pub use gradients::Gradients;
@@ -58,6 +62,8 @@ pub use params::ParamStore;
 pub use pool::{global_avg_pool, max_pool2d};
 pub use probe::Probe;
 pub use relative::{RowIndex, relative_bias};
+pub use rows::{RowMap, take_rows};
 pub use softmax::{ScoreTerms, attention_softmax, softmax};
 pub use transfer::{TensorSource, Transfer};
+pub use turn::turn;
 pub use windows::text_windows;

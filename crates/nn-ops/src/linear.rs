@@ -125,6 +125,11 @@ impl Linear {
         linear(xs, &self.weight, self.bias.as_ref())
     }
 
+    /// The bias, `(out)`, if there is one.
+    pub fn bias(&self) -> Option<&Tensor> {
+        self.bias.as_ref()
+    }
+
     /// The weight, `(out, in)`.
     pub fn weight(&self) -> &Tensor {
         &self.weight

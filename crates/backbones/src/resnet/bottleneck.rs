@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, relu};
+use nn_ops::{After, BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, relu};
 
 /// Output channels of a bottleneck per inner channel.
 pub(super) const EXPANSION: usize = 4;
@@ -53,14 +53,14 @@ impl Bottleneck {
 
     /// `(B, Cin, h, w)` to `(B, 4 inner, h / stride, w / stride)`.
     pub(super) fn forward_t(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
-        let apply = |(conv, norm): &(Conv2d, BatchNorm2d), xs: &Tensor| {
-            norm.forward_t(&conv.forward(xs)?, mode)
+        let apply = |(conv, norm): &(Conv2d, BatchNorm2d), xs: &Tensor, after: After| {
+            conv.forward_normalised(xs, norm, after, mode)
         };
-        let ys = relu(&apply(&self.layers[0], xs)?)?;
-        let ys = relu(&apply(&self.layers[1], &ys)?)?;
-        let ys = apply(&self.layers[2], &ys)?;
+        let ys = apply(&self.layers[0], xs, After::Relu)?;
+        let ys = apply(&self.layers[1], &ys, After::Relu)?;
+        let ys = apply(&self.layers[2], &ys, After::Nothing)?;
         let short = match &self.shortcut {
-            Some(s) => apply(s, xs)?,
+            Some(s) => apply(s, xs, After::Nothing)?,
             None => xs.clone(),
         };
         relu(&(ys + short)?)

@@ -8,7 +8,7 @@ mod config;
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, max_pool2d, relu};
+use nn_ops::{After, BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, max_pool2d};
 
 use self::bottleneck::{Bottleneck, EXPANSION, conv};
 use crate::grid::FeatureGrid;
@@ -65,7 +65,7 @@ impl StagedBackbone for ResNet {
         hook: &mut dyn StageHook,
         mode: Mode,
     ) -> Result<Vec<Tensor>> {
-        let xs = relu(&self.stem.1.forward_t(&self.stem.0.forward(images)?, mode)?)?;
+        let xs = self.stem.0.forward_normalised(images, &self.stem.1, After::Relu, mode)?;
         let mut xs = max_pool2d(&xs, 3, 2, 1)?;
         let mut maps = Vec::with_capacity(self.stages.len());
         for (i, stage) in self.stages.iter().enumerate() {

@@ -1,11 +1,10 @@
 //! One Swin block: (shifted) window attention and a feed-forward part, both residual.
 
-use candle_core::{Result, Tensor};
+use candle_core::Result;
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{LayerNorm, Linear, Mode, drop_path, gelu, layer_norm_layer, linear_with_init};
 
-use super::patch::pad_end;
-use super::window::{WindowAttention, partition, unpartition};
+use super::window::{WindowAttention, Windows};
 use crate::grid::FeatureGrid;
 
 /// Keys `norm1`, `attn`, `norm2`, `mlp.fc1`, `mlp.fc2`.
@@ -49,39 +48,20 @@ impl SwinBlock {
         })
     }
 
-    /// `mask` is the shift mask of the padded map; used by shifted blocks only.
     pub(super) fn forward_t(
         &self,
         grid: &FeatureGrid,
-        mask: &Tensor,
+        windows: &Windows,
         mode: Mode,
     ) -> Result<FeatureGrid> {
-        let attended = self.attend(&self.norm1.forward(grid.tokens())?, grid.extent(), mask)?;
+        let xs = self.norm1.forward(grid.tokens())?;
+        let attended = match self.shift {
+            0 => self.attention.forward(&xs, &windows.plain, None)?,
+            _ => self.attention.forward(&xs, &windows.shifted, Some(&windows.mask))?,
+        };
         let xs = (grid.tokens() + drop_path(&attended, self.drop_path, mode)?)?;
         let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&xs)?)?)?;
         let out = drop_path(&self.fc2.forward(&hidden)?, self.drop_path, mode)?;
         grid.with_tokens((xs + out)?)
-    }
-
-    fn attend(&self, xs: &Tensor, (h, w): (usize, usize), mask: &Tensor) -> Result<Tensor> {
-        let (b, n, c) = xs.dims3()?;
-        let window = self.attention.window();
-        let (hp, wp) = (h.next_multiple_of(window), w.next_multiple_of(window));
-        let xs = xs.reshape((b, h, w, c))?;
-        let mut xs = pad_end(&pad_end(&xs, 1, hp - h)?, 2, wp - w)?;
-        let shift = self.shift as i32;
-        if shift > 0 {
-            xs = xs.roll(-shift, 1)?.roll(-shift, 2)?;
-        }
-        let mask = (shift > 0).then_some(mask);
-        let windows = self.attention.forward(&partition(&xs, window)?, mask)?;
-        let mut xs = unpartition(&windows, window, (hp, wp))?;
-        if shift > 0 {
-            xs = xs.roll(shift, 1)?.roll(shift, 2)?;
-        }
-        if (hp, wp) != (h, w) {
-            xs = xs.narrow(1, 0, h)?.narrow(2, 0, w)?.contiguous()?;
-        }
-        xs.reshape((b, n, c))
     }
 }

@@ -16,6 +16,7 @@ use nn_ops::{Align, LayerNorm, Mode, drop_path_rates, layer_norm_layer, resize_b
 
 use self::block::{BlockConfig, SwinBlock};
 use self::patch::{PatchEmbed, PatchMerging};
+use self::window::Windows;
 use crate::grid::FeatureGrid;
 use crate::stage::{StageHook, StageInfo, StagedBackbone};
 
@@ -30,14 +31,11 @@ pub struct SwinTransformer {
     stages: Vec<Stage>,
     infos: Vec<StageInfo>,
     window: usize,
-    masks: Arc<Mutex<Vec<ShiftMask>>>,
+    kept: Arc<Mutex<Vec<((usize, usize), Windows)>>>,
 }
 
-/// The mask of shifted windows of a padded map `(h, w)`.
-type ShiftMask = ((usize, usize), Tensor);
-
-/// Masks that are kept: four stages of a few image sizes.
-const MASKS: usize = 16;
+/// Sizes whose windows are kept: four stages of a few image sizes.
+const KEPT: usize = 16;
 
 #[derive(Clone, Debug)]
 struct Stage {
@@ -96,7 +94,7 @@ impl SwinTransformer {
             stages,
             infos,
             window: cfg.window_size,
-            masks: Arc::default(),
+            kept: Arc::default(),
         })
     }
 
@@ -112,28 +110,25 @@ impl SwinTransformer {
         grid.with_tokens(grid.tokens().broadcast_add(&cells.to_dtype(grid.tokens().dtype())?)?)
     }
 
-    /// f32, made once for a size: it is as large as the scores of one head, and on a GPU an upload.
-    fn shift_mask(&self, padded: (usize, usize), device: &Device) -> Result<Tensor> {
-        let mut masks = self.masks.lock().unwrap_or_else(PoisonError::into_inner);
-        let known =
-            masks.iter().find(|(size, mask)| *size == padded && mask.device().same_device(device));
-        if let Some((_, mask)) = known {
-            return Ok(mask.clone());
+    /// The windows of a map, made once for a size: their mask is as large as the scores of one head, and on a GPU an upload.
+    fn windows_of(&self, extent: (usize, usize), device: &Device) -> Result<Windows> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = |(size, w): &&(_, Windows)| *size == extent && w.mask.device().same_device(device);
+        if let Some((_, windows)) = kept.iter().find(known) {
+            return Ok(windows.clone());
         }
-        let mask = window::shift_mask(padded, self.window, self.window / 2, device)?;
-        if masks.len() == MASKS {
-            masks.remove(0);
+        let windows = Windows::new(extent, self.window, device)?;
+        if kept.len() == KEPT {
+            kept.remove(0);
         }
-        masks.push((padded, mask.clone()));
-        Ok(mask)
+        kept.push((extent, windows.clone()));
+        Ok(windows)
     }
 
     fn run_blocks(&self, stage: &Stage, mut grid: FeatureGrid, mode: Mode) -> Result<FeatureGrid> {
-        let (h, w) = grid.extent();
-        let padded = (h.next_multiple_of(self.window), w.next_multiple_of(self.window));
-        let mask = self.shift_mask(padded, grid.tokens().device())?;
+        let windows = self.windows_of(grid.extent(), grid.tokens().device())?;
         for block in &stage.blocks {
-            grid = block.forward_t(&grid, &mask, mode)?;
+            grid = block.forward_t(&grid, &windows, mode)?;
         }
         Ok(grid)
     }

@@ -1,11 +1,30 @@
 //! Attention inside windows, with a learnt bias for each relative position and a mask for shifted windows.
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    Linear, RowIndex, ScoreTerms, attention_softmax, linear_with_init, matmul, matmul_nt,
-    merge_heads, relative_bias,
+    Linear, RowIndex, RowMap, ScoreTerms, attend, linear_with_init, relative_bias, take_rows,
 };
+
+/// How a map is cut into windows, plain and shifted by half a window.
+#[derive(Clone, Debug)]
+pub(super) struct Windows {
+    pub(super) plain: RowMap,
+    pub(super) shifted: RowMap,
+    /// Of the shifted windows.
+    pub(super) mask: Tensor,
+}
+
+impl Windows {
+    pub(super) fn new(extent: (usize, usize), window: usize, device: &Device) -> Result<Self> {
+        let padded = (extent.0.next_multiple_of(window), extent.1.next_multiple_of(window));
+        Ok(Self {
+            plain: windows(extent, window, 0)?,
+            shifted: windows(extent, window, window / 2)?,
+            mask: shift_mask(padded, window, window / 2, device)?,
+        })
+    }
+}
 
 /// Multi-head self-attention over the cells of one window. Keys `relative_position_bias_table ((2 w - 1)², M)`, `qkv`,
 /// `proj`.
@@ -43,21 +62,24 @@ impl WindowAttention {
         })
     }
 
-    /// Windows `(B W, n, C)` with `n = window²`; `mask` `(W, n, n)` is added to the scores.
-    pub(super) fn forward(&self, xs: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let (g, n, c) = xs.dims3()?;
-        let d = c / self.heads;
-        let qkv = self.qkv.forward(xs)?.reshape((g, n, 3, self.heads, d))?;
-        let part = |i: usize| qkv.narrow(2, i, 1)?.squeeze(2)?.transpose(1, 2)?.contiguous();
-        let (q, k, v) = (part(0)?, part(1)?, part(2)?); // (B W, M, n, d)
+    /// Cells `(B, N, C)` of a map cut into windows of `n = window²` by `windows` to `(B, N, C)`; `mask` `(W, n, n)` is added
+    /// to the scores. Cells of padding are zeros, so their query, key and value are the bias.
+    pub(super) fn forward(
+        &self,
+        xs: &Tensor,
+        windows: &RowMap,
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let (b, _, c) = xs.dims3()?;
+        let n = self.window * self.window;
+        let qkv = take_rows(&self.qkv.forward(xs)?, windows, self.qkv.bias())?;
+        let qkv = qkv.reshape(((), n, 3 * c))?;
+        let part = |i: usize| qkv.narrow(2, i * c, c);
         let bias = relative_bias(&self.table, &self.index)?.reshape((self.heads, n, n))?;
         let terms = ScoreTerms { bias: Some(&bias), mask };
-        let weights = attention_softmax(&matmul_nt(&q, &k)?, 1.0 / (d as f64).sqrt(), terms)?;
-        self.proj.forward(&merge_heads(&matmul(&weights, &v)?)?)
-    }
-
-    pub(super) fn window(&self) -> usize {
-        self.window
+        let ys = attend(&part(0)?, &part(1)?, &part(2)?, self.heads, terms)?;
+        let ys = take_rows(&ys.reshape((b, (), c))?, &windows.inverse(), None)?;
+        self.proj.forward(&ys)
     }
 }
 
@@ -75,29 +97,23 @@ pub fn relative_position_index(window: usize) -> Vec<u32> {
     index
 }
 
-/// `(B, h, w, C)` with whole windows to `(B W, window², C)`.
-pub(super) fn partition(xs: &Tensor, window: usize) -> Result<Tensor> {
-    let (b, h, w, c) = xs.dims4()?;
-    let (rows, cols) = (h / window, w / window);
-    xs.reshape((b, rows, window, cols, window, c))?
-        .permute((0, 1, 3, 2, 4, 5))?
-        .contiguous()?
-        .reshape((b * rows * cols, window * window, c))
-}
-
-/// The inverse of [`partition`] for a map of `(h, w)` cells.
-pub(super) fn unpartition(xs: &Tensor, window: usize, (h, w): (usize, usize)) -> Result<Tensor> {
-    let c = xs.dim(D::Minus1)?;
-    let (rows, cols) = (h / window, w / window);
-    let b = xs.dim(0)? / (rows * cols);
-    xs.reshape((b, rows, cols, window, window, c))?
-        .permute((0, 1, 3, 2, 4, 5))?
-        .contiguous()?
-        .reshape((b, h, w, c))
+/// The cells of a map of `(h, w)` in windows, row-major in both, after a cyclic shift towards the origin; none where the map
+/// was padded to whole windows.
+fn windows((h, w): (usize, usize), window: usize, shift: usize) -> Result<RowMap> {
+    let (hp, wp) = (h.next_multiple_of(window), w.next_multiple_of(window));
+    let cell = |wy: usize, wx: usize, i: usize| {
+        let y = (wy * window + i / window + shift) % hp;
+        let x = (wx * window + i % window + shift) % wp;
+        (y < h && x < w).then_some(y * w + x)
+    };
+    let cells = (0..hp / window).flat_map(|wy| {
+        (0..wp / window).flat_map(move |wx| (0..window * window).map(move |i| cell(wy, wx, i)))
+    });
+    RowMap::new(cells, h * w)
 }
 
 /// The mask of windows after a cyclic shift: `(W, n, n)`, -100 between cells that are neighbours only by the wrap.
-pub(super) fn shift_mask(
+fn shift_mask(
     (h, w): (usize, usize),
     window: usize,
     shift: usize,
@@ -126,10 +142,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn partition_and_back_is_the_identity() -> Result<()> {
-        let xs = Tensor::arange(0f32, 2. * 6. * 9. * 2., &Device::Cpu)?.reshape((2, 6, 9, 2))?;
-        let back = unpartition(&partition(&xs, 3)?, 3, (6, 9))?;
-        assert_eq!(xs.flatten_all()?.to_vec1::<f32>()?, back.flatten_all()?.to_vec1::<f32>()?);
+    fn windows_of_a_shifted_padded_map() -> Result<()> {
+        // A 3x5 map in windows of 2, shifted by 1: rows 1 2 | pad 0, columns 1 2 | 3 4 | pad 0.
+        let cells = Tensor::arange(1f32, 16., &Device::Cpu)?.reshape((1, 15, 1))?;
+        let map = windows((3, 5), 2, 1)?;
+        let found = take_rows(&cells, &map, None)?.flatten_all()?.to_vec1::<f32>()?;
+        let want = [
+            [7., 8., 12., 13.],
+            [9., 10., 14., 15.],
+            [0., 6., 0., 11.],
+            [0., 0., 2., 3.],
+            [0., 0., 4., 5.],
+            [0., 0., 0., 1.],
+        ];
+        assert_eq!(found, want.concat());
+        let back = take_rows(&take_rows(&cells, &map, None)?, &map.inverse(), None)?;
+        assert_eq!(back.to_vec3::<f32>()?, cells.to_vec3::<f32>()?);
         Ok(())
     }
 

@@ -152,20 +152,13 @@ pub(super) fn forward_image<T: Real>(
     g: &Geometry,
     x: &[T],
     w: &[T],
-    bias: Option<&[T]>,
     y: &mut [T],
     threads: Threads,
 ) {
     let (cells, patch) = (g.ho * g.wo, g.patch());
-    if let Some(b) = bias {
-        for (plane, b) in y.chunks_exact_mut(cells).zip(b) {
-            plane.fill(*b);
-        }
-    }
-    let acc = bias.is_some();
     if g.is_pointwise() {
         let (a, b) = (Mat::rows(w, patch), Mat::rows(x, cells));
-        kernel::gemm((g.c_out, cells, patch), y, cells, acc, a, b, threads);
+        kernel::gemm((g.c_out, cells, patch), y, cells, false, a, b, threads);
         return;
     }
     let step = g.tile_rows();
@@ -175,7 +168,7 @@ pub(super) fn forward_image<T: Real>(
         let at = rows.start * g.wo;
         unfold(g, x, rows, &mut cols, threads);
         let (a, b) = (Mat::rows(w, patch), Mat::rows(&cols, n));
-        kernel::gemm((g.c_out, n, patch), &mut y[at..], cells, acc, a, b, threads);
+        kernel::gemm((g.c_out, n, patch), &mut y[at..], cells, false, a, b, threads);
     }
 }
 

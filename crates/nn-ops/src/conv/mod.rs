@@ -5,14 +5,19 @@
 //! Candle's own convolution is right.
 
 mod image;
+mod winograd;
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
-use crate::kernel::{self, Plan, Threads, dispatch};
+use crate::activation::relu;
+use crate::kernel::{self, Plan, Real, Threads, dispatch};
 use crate::linear::default_init;
+use crate::mode::Mode;
+use crate::norm::BatchNorm2d;
 pub(crate) use image::Geometry;
 use image::{forward_image, input_gradient_image, weight_gradient_image};
+use winograd::Finish;
 
 /// Stride, zero padding (rows, columns).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +33,15 @@ impl Conv2dConfig {
     pub fn new(stride: usize, padding: usize) -> Self {
         Self { stride, padding: (padding, padding) }
     }
+}
+
+/// What follows a normalised convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// `max(x, 0)`.
+    Relu,
 }
 
 /// 2-D cross-correlation: `(B, Cin, h, w)`, weight `(Cout, Cin, kh, kw)`, bias `(Cout)` to `(B, Cout, h', w')`.
@@ -49,7 +63,7 @@ pub fn conv2d(
     match kernel::plan(xs) {
         Plan::Fused => fused(xs, weight, bias, g),
         Plan::ThroughF32 => {
-            let f32 = candle_core::DType::F32;
+            let f32 = DType::F32;
             let bias = bias.map(|b| b.to_dtype(f32)).transpose()?;
             conv2d(&xs.to_dtype(f32)?, &weight.to_dtype(f32)?, bias.as_ref(), cfg)?
                 .to_dtype(xs.dtype())
@@ -94,22 +108,15 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Re
     let (in_size, out_size) = (g.c_in * g.h * g.w, g.c_out * g.ho * g.wo);
     // Many images: one a thread. Few: all threads inside each. The split of the weight gradient is fixed by the batch.
     let spread = g.b >= 2 * rayon::current_num_threads();
+    let quick = is_quick(&g, xs.dtype());
     dispatch!(xs.dtype(), T => {
-        let mut ys = vec![T::default(); g.b * out_size];
-        {
+        let ys = {
             let (x, w) = (kernel::read(&xs)?, kernel::read(&weight)?);
-            let (x, w) = (x.slice::<T>()?, w.slice::<T>()?);
             let b = bias.as_ref().map(kernel::read).transpose()?;
             let b = b.as_ref().map(|b| b.slice::<T>()).transpose()?;
-            let image = |i: usize| &x[i * in_size..(i + 1) * in_size];
-            if spread {
-                kernel::par_chunks(&mut ys, out_size, |i, y| forward_image(&g, image(i), w, b, y, Threads::One));
-            } else {
-                for (i, y) in ys.chunks_exact_mut(out_size).enumerate() {
-                    forward_image(&g, image(i), w, b, y, Threads::All);
-                }
-            }
-        }
+            let finish = |c: usize| Finish::shift(b.map_or(T::default(), |b| b[c]));
+            values(&g, x.slice::<T>()?, w.slice::<T>()?, &finish)
+        };
         let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
         let (need_x, need_w) = (xs.track_op(), weight.track_op());
         let backward = move |_: &Tensor, grad: &Tensor| {
@@ -119,7 +126,9 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Re
             let above = |i: usize| &dy[i * out_size..(i + 1) * out_size];
             let dx = if need_x {
                 let mut dx = vec![T::default(); g.b * in_size];
-                if spread {
+                if quick {
+                    winograd::input_gradient(&g, w, dy, &mut dx);
+                } else if spread {
                     kernel::par_chunks(&mut dx, in_size, |i, d| {
                         input_gradient_image(&g, w, above(i), d, Threads::One);
                     });
@@ -132,7 +141,11 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Re
             } else { xd.clone() };
             let dw = if need_w {
                 let len = g.c_out * g.patch();
-                let dw = if g.b >= 4 {
+                let dw = if quick {
+                    let mut dw = vec![T::default(); len];
+                    winograd::weight_gradient(&g, x, dy, &mut dw);
+                    dw
+                } else if g.b >= 4 {
                     kernel::par_sum::<T, _>(g.b, len, usize::MAX / (2 * g.b), |range, acc| {
                         for i in range {
                             weight_gradient_image(&g, image(i), above(i), acc, Threads::One);
@@ -166,6 +179,38 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Re
     })
 }
 
+/// The result, each output channel finished as asked.
+fn values<T: Real>(
+    g: &Geometry,
+    x: &[T],
+    w: &[T],
+    finish: &(dyn Fn(usize) -> Finish<T> + Sync),
+) -> Vec<T> {
+    let (in_size, cells) = (g.c_in * g.h * g.w, g.ho * g.wo);
+    let out_size = g.c_out * cells;
+    let mut ys = vec![T::default(); g.b * out_size];
+    if is_quick(g, T::DTYPE) {
+        winograd::forward(g, x, w, finish, &mut ys);
+        return ys;
+    }
+    let image = |i: usize| &x[i * in_size..(i + 1) * in_size];
+    if g.b >= 2 * rayon::current_num_threads() {
+        kernel::par_chunks(&mut ys, out_size, |i, y| {
+            forward_image(g, image(i), w, y, Threads::One)
+        });
+    } else {
+        for (i, y) in ys.chunks_exact_mut(out_size).enumerate() {
+            forward_image(g, image(i), w, y, Threads::All);
+        }
+    }
+    kernel::par_chunks(&mut ys, cells, |i, plane| finish(i % g.c_out).apply(plane));
+    ys
+}
+
+fn is_quick(g: &Geometry, dtype: DType) -> bool {
+    dtype == DType::F32 && winograd::fits(g)
+}
+
 /// A 2-D convolution layer.
 #[derive(Clone, Debug)]
 pub struct Conv2d {
@@ -183,6 +228,43 @@ impl Conv2d {
     /// `(B, Cin, h, w)` to `(B, Cout, h', w')`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         conv2d(xs, &self.weight, self.bias.as_ref(), self.cfg)
+    }
+
+    /// Convolution, batch normalisation and what `after` says. In evaluation without gradients all of it happens where a
+    /// sum is written.
+    pub fn forward_normalised(
+        &self,
+        xs: &Tensor,
+        norm: &BatchNorm2d,
+        after: After,
+        mode: Mode,
+    ) -> Result<Tensor> {
+        let (scale, shift) = norm.scale_and_shift()?;
+        let tracked =
+            [Some(xs), Some(&self.weight), self.bias.as_ref(), Some(&scale), Some(&shift)];
+        let tracked = tracked.iter().flatten().any(|t| t.track_op());
+        let alike = scale.dtype() == xs.dtype() && self.weight.dtype() == xs.dtype();
+        if tracked || mode.is_train() || !alike || kernel::plan(xs) != Plan::Fused {
+            let ys = norm.forward_t(&self.forward(xs)?, mode)?;
+            return if after == After::Relu { relu(&ys) } else { Ok(ys) };
+        }
+        let g = Geometry::of(xs, &self.weight, self.cfg)?;
+        if scale.dims() != [g.c_out] {
+            bail!("{} channels are normalised as {:?}", g.c_out, scale.dims());
+        }
+        let shift = match &self.bias {
+            Some(b) => (b * &scale)?.add(&shift)?,
+            None => shift,
+        };
+        let (xs, weight) = (xs.contiguous()?, self.weight.contiguous()?);
+        dispatch!(xs.dtype(), T => {
+            let (scale, shift) = (scale.to_vec1::<T>()?, shift.to_vec1::<T>()?);
+            let floor = if after == After::Relu { T::default() } else { T::NEG_INF };
+            let finish = |c: usize| Finish { scale: scale[c], shift: shift[c], floor };
+            let (x, w) = (kernel::read(&xs)?, kernel::read(&weight)?);
+            let ys = values(&g, x.slice::<T>()?, w.slice::<T>()?, &finish);
+            kernel::from_vec(ys, (g.b, g.c_out, g.ho, g.wo))
+        })
     }
 }
 

@@ -66,3 +66,23 @@ fn wrong_shapes_are_errors() -> Result<()> {
     assert!(conv2d(&empty, &xs[4], None, Conv2dConfig::new(1, 1)).is_err(), "empty");
     Ok(())
 }
+
+/// Sizes that Winograd takes: odd maps, paddings 0 to 2, channels that fill no panel, several blocks, several depths.
+#[test]
+fn winograd_agrees_with_the_oracle() -> Result<()> {
+    for (x, c_out, padding) in [
+        ([2, 35, 17, 22], 41, (1, 1)),
+        ([1, 300, 21, 19], 33, (0, 2)),
+        ([3, 32, 41, 38], 100, (2, 0)),
+        ([5, 33, 12, 12], 32, (1, 1)),
+    ] {
+        let w = [c_out, x[1], 3, 3];
+        let xs = several(&[&x, &w, &[c_out]])?;
+        let cfg = Conv2dConfig { stride: 1, padding };
+        assert!(winograd::fits(&Geometry::of(&xs[0], &xs[1], cfg)?));
+        let f = |x: &[Tensor]| conv2d(&x[0], &x[1], Some(&x[2]), cfg);
+        crate::audit::oracle("winograd", &xs, &f, &|x| composed(&x[0], &x[1], Some(&x[2]), cfg))?;
+        crate::audit::threads("winograd", &xs, &f)?;
+    }
+    Ok(())
+}

@@ -5,8 +5,11 @@
 //! added in the order of the pieces.
 
 mod attach;
+mod attend;
 mod gemm;
 mod math;
+mod panel;
+mod scratch;
 mod split;
 
 use std::ops::Deref;
@@ -16,7 +19,10 @@ use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 pub(crate) use attach::attach;
 #[cfg(feature = "cuda")]
 pub(crate) use attach::attach_storage;
+pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
 pub(crate) use gemm::{Mat, Threads, gemm};
+pub(crate) use panel::{COLUMNS, ROWS, panel_product};
+pub(crate) use scratch::{Pool, Scratch};
 pub(crate) use split::{column_sums, par_chunks, par_sum};
 
 /// How an operation is carried out for a tensor.
@@ -60,6 +66,10 @@ pub(crate) trait Real: WithDType + Send + Sync + Default {
     fn erf(self) -> Self;
     fn of(v: f64) -> Self;
     fn larger(self, other: Self) -> Self;
+    /// `self * a + b`, rounded once.
+    fn mul_add(self, a: Self, b: Self) -> Self;
+    /// Working memory for the next kernel.
+    fn pool() -> &'static Pool<Self>;
     const NEG_INF: Self;
 }
 
@@ -83,6 +93,14 @@ impl Real for f32 {
     #[inline(always)]
     fn larger(self, other: Self) -> Self {
         if other > self { other } else { self }
+    }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        f32::mul_add(self, a, b)
+    }
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<f32> = Pool::new();
+        &POOL
     }
     const NEG_INF: Self = f32::NEG_INFINITY;
 }
@@ -108,6 +126,14 @@ impl Real for f64 {
     fn larger(self, other: Self) -> Self {
         if other > self { other } else { self }
     }
+    #[inline(always)]
+    fn mul_add(self, a: Self, b: Self) -> Self {
+        f64::mul_add(self, a, b)
+    }
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<f64> = Pool::new();
+        &POOL
+    }
     const NEG_INF: Self = f64::NEG_INFINITY;
 }
 
@@ -132,9 +158,9 @@ pub(crate) use dispatch;
 /// A function over slices, compiled twice: for AVX2 where the processor has it, and for any. Rust neither fuses nor
 /// reorders float operations, so both give the same bits. (A closure would not do: it is not inlined into the AVX2 copy.)
 macro_rules! wide {
-    ($(#[$meta:meta])* fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
-        fn $name<T: Real>($($arg: $type),*) {
+        $vis fn $name<T: Real>($($arg: $type),*) {
             #[inline(always)]
             fn body<T: Real>($($arg: $type),*) $body
             #[cfg(target_arch = "x86_64")]
@@ -178,6 +204,18 @@ pub(crate) fn read(t: &Tensor) -> Result<Reading<impl Deref<Target = Storage> + 
         bail!("a CPU kernel needs a contiguous tensor, got {layout:?}");
     };
     Ok(Reading { guard, start, end })
+}
+
+/// Opens a tensor whose last dimension is contiguous: its elements and what lies between its rows.
+pub(crate) fn read_rows(t: &Tensor) -> Result<Reading<impl Deref<Target = Storage> + '_>> {
+    let (guard, layout) = t.storage_and_layout();
+    let (dims, strides) = (layout.dims(), layout.stride());
+    if strides.last() != Some(&1) || dims.contains(&0) {
+        bail!("a CPU kernel needs rows in order, got {layout:?}");
+    }
+    let last: usize = dims.iter().zip(strides).map(|(d, s)| (d - 1) * s).sum();
+    let start = layout.start_offset();
+    Ok(Reading { guard, start, end: start + last + 1 })
 }
 
 /// A tensor on the CPU from the elements a kernel computed.

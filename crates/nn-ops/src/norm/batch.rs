@@ -56,11 +56,17 @@ impl BatchNorm2d {
         normalise(xs, &mean, &var, &self.weight, &self.bias, self.eps)
     }
 
-    fn evaluate(&self, xs: &Tensor) -> Result<Tensor> {
-        let c = self.weight.dims1()?;
+    /// Evaluation is `x * scale + shift`, `(C)` both.
+    pub(crate) fn scale_and_shift(&self) -> Result<(Tensor, Tensor)> {
         let rstd = (self.running_var.detach() + self.eps)?.sqrt()?.recip()?;
         let scale = self.weight.mul(&rstd)?;
         let shift = self.bias.sub(&scale.mul(&self.running_mean.detach())?)?;
+        Ok((scale, shift))
+    }
+
+    fn evaluate(&self, xs: &Tensor) -> Result<Tensor> {
+        let c = self.weight.dims1()?;
+        let (scale, shift) = self.scale_and_shift()?;
         #[cfg(feature = "cuda")]
         if kernel::plan(xs) == Plan::Cuda && ![xs, &scale, &shift].iter().any(|t| t.track_op()) {
             let f32 = |t: &Tensor| t.to_dtype(DType::F32);

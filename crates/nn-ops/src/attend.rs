@@ -1,0 +1,288 @@
+//! Attention over rows of tokens, all heads side by side: scores, softmax and weighted sum in one operation.
+//!
+//! Without a gradient to compute, the kernel holds the scores of a few queries only, and takes queries, keys and values from
+//! where they stand (parts of one projection, windows of a map). With one, it is the composition of the single operations.
+
+use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::attention::{merge_heads, split_heads};
+use crate::kernel::{
+    self, HeadSize, Plan, Real, Scratch, Term, attend_head, dispatch, pack_memory,
+};
+use crate::matmul::{matmul, matmul_nt};
+use crate::softmax::{ScoreTerms, attention_softmax};
+
+/// Queries of a group up to which one thread takes all of them.
+const WHOLE: usize = 192;
+/// Queries of a piece of work in larger groups.
+const PIECE: usize = 128;
+
+/// `softmax(q kᵀ / sqrt(d) + bias + mask) v` for each head: `(G, N, M d)` over `(G, K, M d)` twice to `(G, N, M d)`.
+///
+/// # Errors
+/// When shapes, bias or mask do not fit each other.
+pub fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    terms: ScoreTerms,
+) -> Result<Tensor> {
+    let (g, n, c) = q.dims3()?;
+    let (gk, s, ck) = k.dims3()?;
+    if heads == 0 || c % heads != 0 {
+        bail!("{c} channels do not divide into {heads} heads");
+    }
+    if (gk, ck) != (g, c) || v.dims() != k.dims() || s == 0 {
+        bail!("attend: queries {:?}, keys {:?}, values {:?}", q.dims(), k.dims(), v.dims());
+    }
+    check_terms(terms, (g, heads, n, s))?;
+    let tracked = [Some(q), Some(k), Some(v), terms.bias].iter().flatten().any(|t| t.track_op());
+    if tracked || kernel::plan(q) != Plan::Fused {
+        return composed(q, k, v, heads, terms);
+    }
+    let (q, k, v) = (rows_in_place(q)?, rows_in_place(k)?, rows_in_place(v)?);
+    dispatch!(q.dtype(), T => {
+        let (rq, rk, rv) = (kernel::read_rows(&q)?, kernel::read_rows(&k)?, kernel::read_rows(&v)?);
+        let rq = View::<T>::new(&q, rq.slice()?)?;
+        let (rk, rv) = (View::<T>::new(&k, rk.slice()?)?, View::<T>::new(&v, rv.slice()?)?);
+        let size = HeadSize { queries: n, keys: s, channels: c / heads };
+        let terms = Terms::<T>::new(terms, size)?;
+        let ys = groups(
+            (g, heads), size, &terms,
+            &|g, i| rq.row(g, i), &|g, i| rk.row(g, i), &|g, i| rv.row(g, i),
+        );
+        kernel::from_vec(ys, (g, n, c))
+    })
+}
+
+fn check_terms(terms: ScoreTerms, (g, m, n, s): (usize, usize, usize, usize)) -> Result<()> {
+    if let Some(b) = terms.bias
+        && b.dims() != [m, n, s]
+    {
+        bail!("attention bias has shape {:?}, scores need {:?}", b.dims(), [m, n, s]);
+    }
+    if let Some(mask) = terms.mask {
+        let (w, nm, km) = mask.dims3()?;
+        if km != s || (nm != n && nm != 1) || w == 0 || g % w != 0 {
+            bail!("attention mask has shape {:?}, scores {:?}", mask.dims(), [g, m, n, s]);
+        }
+    }
+    Ok(())
+}
+
+/// The single operations: oracle of the kernel, the path of other devices and of training.
+pub(crate) fn composed(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    terms: ScoreTerms,
+) -> Result<Tensor> {
+    let scale = 1.0 / ((q.dim(2)? / heads.max(1)) as f64).sqrt();
+    let split = |xs: &Tensor| split_heads(xs, heads);
+    let scores = matmul_nt(&split(q)?, &split(k)?)?;
+    merge_heads(&matmul(&attention_softmax(&scores, scale, terms)?, &split(v)?)?)
+}
+
+/// The tensor itself when its rows lie in order inside it, otherwise a contiguous copy.
+fn rows_in_place(xs: &Tensor) -> Result<Tensor> {
+    let stride = xs.stride();
+    if stride[2] == 1 { Ok(xs.clone()) } else { xs.contiguous() }
+}
+
+/// Rows of a `(G, N, C)` tensor whose last dimension is contiguous.
+struct View<'a, T> {
+    data: &'a [T],
+    strides: (usize, usize),
+    width: usize,
+}
+
+impl<'a, T> View<'a, T> {
+    fn new(xs: &Tensor, data: &'a [T]) -> Result<Self> {
+        let stride = xs.stride();
+        Ok(Self { data, strides: (stride[0], stride[1]), width: xs.dim(2)? })
+    }
+    fn row(&self, g: usize, i: usize) -> &'a [T] {
+        &self.data[g * self.strides.0 + i * self.strides.1..][..self.width]
+    }
+}
+
+/// Bias and mask as the kernel takes them.
+pub(crate) struct Terms<T: Real> {
+    bias: Option<Scratch<T>>,
+    mask: Option<(Scratch<T>, usize, bool)>,
+    each: usize,
+    keys: usize,
+}
+
+impl<T: Real> Terms<T> {
+    pub(crate) fn new(terms: ScoreTerms, size: HeadSize) -> Result<Self> {
+        let each = size.queries.next_multiple_of(kernel::COLUMNS) * size.keys;
+        let turned = |t: &Tensor| -> Result<Scratch<T>> {
+            let t = t.detach().contiguous()?;
+            let from = kernel::read(&t)?;
+            let from = from.slice::<T>()?;
+            let one = size.queries * size.keys;
+            let mut out = Scratch::new(from.len() / one * each);
+            out.par_chunks_mut(each).zip(from.par_chunks(one)).for_each(|(out, from)| {
+                kernel::term_panels(size, from, out);
+            });
+            Ok(out)
+        };
+        let mask = match terms.mask {
+            None => None,
+            Some(mask) if mask.dim(1)? == size.queries => {
+                Some((turned(&mask.to_dtype(T::DTYPE)?)?, mask.dim(0)?, true))
+            }
+            Some(mask) => {
+                let values = mask.detach().to_dtype(T::DTYPE)?.flatten_all()?.to_vec1::<T>()?;
+                let mut out = Scratch::new(values.len());
+                out.copy_from_slice(&values);
+                Some((out, mask.dim(0)?, false))
+            }
+        };
+        Ok(Self { bias: terms.bias.map(turned).transpose()?, mask, each, keys: size.keys })
+    }
+
+    /// Those of one group and head.
+    fn of(&self, group: usize, head: usize) -> [Term<'_, T>; 2] {
+        let bias = self.bias.as_ref();
+        let mask = self.mask.as_ref().map(|(t, count, whole)| {
+            let (i, each) = (group % count, if *whole { self.each } else { self.keys });
+            let t = &t[i * each..(i + 1) * each];
+            if *whole { Term::Panels(t) } else { Term::Keys(t) }
+        });
+        [
+            bias.map_or(Term::None, |t| Term::Panels(&t[head * self.each..(head + 1) * self.each])),
+            mask.unwrap_or(Term::None),
+        ]
+    }
+}
+
+/// All groups and heads, `(G, N, M d)`. `query(g, i)` and its like are rows of `M d` values.
+pub(crate) fn groups<'a, T: Real>(
+    (count, heads): (usize, usize),
+    size: HeadSize,
+    terms: &Terms<T>,
+    query: &(dyn Fn(usize, usize) -> &'a [T] + Sync),
+    key: &(dyn Fn(usize, usize) -> &'a [T] + Sync),
+    value: &(dyn Fn(usize, usize) -> &'a [T] + Sync),
+) -> Vec<T> {
+    let (n, d) = (size.queries, size.channels);
+    let c = heads * d;
+    let mut ys = vec![T::default(); count * n * c];
+    let pack = |g: usize, head: usize, memory: &mut [T]| {
+        let at = head * d..(head + 1) * d;
+        pack_memory(size, |i| &key(g, i)[at.clone()], |i| &value(g, i)[at.clone()], memory);
+    };
+    let run = |g: usize, head: usize, first: usize, memory: &[T], out: &mut [T]| {
+        let at = head * d..(head + 1) * d;
+        let part = HeadSize { queries: out.len() / c, ..size };
+        let terms = terms.of(g, head).map(|t| t.from(first / kernel::COLUMNS, size.keys));
+        let scale = T::of(1.0 / (d as f64).sqrt());
+        attend_head(
+            part,
+            scale,
+            |i| &query(g, first + i)[at.clone()],
+            memory,
+            terms,
+            |i, from, step, by| {
+                let out = &mut out[i * c + at.start..i * c + at.end];
+                for (o, v) in out.iter_mut().zip(from.iter().step_by(step)) {
+                    *o = *v * by;
+                }
+            },
+        );
+    };
+    if n <= WHOLE {
+        ys.par_chunks_mut((n * c).max(1)).enumerate().for_each(|(g, out)| {
+            let mut memory = Scratch::new(size.memory());
+            for head in 0..heads {
+                pack(g, head, &mut memory);
+                run(g, head, 0, &memory, out);
+            }
+        });
+    } else {
+        for (g, out) in ys.chunks_exact_mut(n * c).enumerate() {
+            let mut memory = Scratch::new(size.memory() * heads);
+            let each = memory.par_chunks_mut(size.memory()).enumerate();
+            each.for_each(|(head, memory)| pack(g, head, memory));
+            out.par_chunks_mut(PIECE * c).enumerate().for_each(|(i, out)| {
+                for (head, memory) in memory.chunks_exact(size.memory()).enumerate() {
+                    run(g, head, i * PIECE, memory, out);
+                }
+            });
+        }
+    }
+    ys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several};
+    use candle_core::DType;
+
+    #[test]
+    fn attend_passes_the_audit() -> Result<()> {
+        // The kernel works on what has no gradient; with gradients it is the composition, which the audit checks.
+        let (small, large) = (
+            several(&[&[2, 3, 4], &[2, 5, 4], &[2, 5, 4]])?,
+            several(&[&[2, 21, 12], &[2, 17, 12], &[2, 17, 12]])?,
+        );
+        let f = |x: &[Tensor]| attend(&x[0], &x[1], &x[2], 2, ScoreTerms::default());
+        audit("attend", &small, &large, &f, &|x| {
+            composed(&x[0], &x[1], &x[2], 2, ScoreTerms::default())
+        })
+    }
+
+    #[test]
+    fn the_kernel_agrees_with_the_composition() -> Result<()> {
+        for (g, n, s, c, heads) in [
+            (4, 9, 9, 6, 1),
+            (4, 50, 50, 64, 2),
+            (2, 16, 7, 20, 2),
+            (2, 300, 290, 26, 2),
+            (2, 200, 600, 96, 1),
+        ] {
+            let x = several(&[
+                &[g, n, c],
+                &[g, s, c],
+                &[g, s, c],
+                &[heads, n, s],
+                &[2, n, s],
+                &[g, 1, s],
+            ])?;
+            for (dtype, tolerance) in [(DType::F64, 1e-13), (DType::F32, 4e-6)] {
+                let x = x.iter().map(|t| t.to_dtype(dtype)).collect::<Result<Vec<_>>>()?;
+                // Keys and values as parts of one tensor, as a projection gives them.
+                let both = Tensor::cat(&[&x[1], &x[2]], 2)?;
+                let (k, v) = (both.narrow(2, 0, c)?, both.narrow(2, c, c)?);
+                for (bias, mask) in
+                    [(None, None), (Some(3), Some(4)), (Some(3), None), (None, Some(5))]
+                {
+                    let terms = ScoreTerms { bias: bias.map(|i| &x[i]), mask: mask.map(|i| &x[i]) };
+                    let found = attend(&x[0], &k, &v, heads, terms)?;
+                    let want = composed(&x[0], &k, &v, heads, terms)?;
+                    let d = (found - want)?.abs()?.max_all()?.to_dtype(DType::F64)?;
+                    let d = d.to_scalar::<f64>()?;
+                    assert!(d < tolerance, "{g} {n} {s} {c} {heads} {bias:?} {mask:?}: {d:e}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_shapes_are_errors() -> Result<()> {
+        let x = several(&[&[2, 3, 4], &[2, 5, 4], &[2, 5, 6], &[1, 3, 5]])?;
+        let none = ScoreTerms::default();
+        assert!(attend(&x[0], &x[1], &x[2], 2, none).is_err());
+        assert!(attend(&x[0], &x[1], &x[1], 3, none).is_err());
+        let bias = ScoreTerms { bias: Some(&x[3]), mask: None };
+        assert!(attend(&x[0], &x[1], &x[1], 2, bias).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! The filters of a 3x3 convolution, transformed and laid out for the products.
+
+use rayon::prelude::*;
+
+use super::tiling::POINTS;
+use super::tiling::square;
+use super::transform::{LANES, filter};
+use crate::kernel::{ROWS, Real, Scratch, wide};
+
+/// Input channels of one product: a right panel of them fits the first-level cache.
+const DEPTH: usize = 256;
+/// Left panels of one piece of work, at most.
+const PANELS: usize = 16;
+
+/// Where the taps of output `m` and input `k` stand in a `(Cout, Cin, 3, 3)` weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Taps {
+    /// `m` is Cout, `k` Cin.
+    Forward,
+    /// The convolution that carries gradients back: `m` is Cin, `k` Cout, and the taps are turned by half a turn.
+    Backward,
+}
+
+/// How `m` outputs and `k` inputs are split. Decided by the sizes alone, as it decides the order of sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Split {
+    pub(super) k: usize,
+    /// Input channels of a product.
+    pub(super) depth: usize,
+    /// Left panels in all.
+    pub(super) panels: usize,
+    /// Left panels of a piece of work.
+    pub(super) each: usize,
+}
+
+impl Split {
+    pub(super) fn new(m: usize, k: usize) -> Self {
+        let panels = m.div_ceil(ROWS);
+        let pieces = panels.div_ceil(PANELS).max(panels.min(8));
+        Self { k, depth: k.div_ceil(k.div_ceil(DEPTH)), panels, each: panels.div_ceil(pieces) }
+    }
+    /// Values of one piece of work in the transformed weights.
+    pub(super) fn piece(&self) -> usize {
+        POINTS * self.each * ROWS * self.k
+    }
+    /// First channel and number of channels of each product.
+    pub(super) fn depths(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let Self { k, depth, .. } = *self;
+        (0..k).step_by(depth).map(move |k0| (k0, depth.min(k - k0)))
+    }
+}
+
+/// `G g Gᵀ` of all filters: for each piece of work, for each run of channels, for each of the 36 points, panels.
+pub(super) fn transform<T: Real>(
+    split: &Split,
+    w: &[T],
+    (m, k): (usize, usize),
+    taps: Taps,
+) -> Scratch<T> {
+    let mut all = Scratch::new(POINTS * split.panels * ROWS * k);
+    all.par_chunks_mut(split.piece()).enumerate().for_each(|(i, out)| {
+        piece(split, w, (m, k), taps, i * split.each, out);
+    });
+    all
+}
+
+wide! {
+    fn piece(split: &Split, w: &[T], size: (usize, usize), taps: Taps, first: usize, out: &mut [T]) {
+        let (m, k) = size;
+        let panels = out.len() / (POINTS * ROWS * k);
+        let mut rest = out;
+        for (k0, depth) in split.depths() {
+            let (out, after) = rest.split_at_mut(POINTS * panels * ROWS * depth);
+            rest = after;
+            for p in 0..panels {
+                for c in 0..depth {
+                    let mut taken = [[[T::default(); LANES]; 3]; 3];
+                    for l in 0..ROWS {
+                        let row = (first + p) * ROWS + l;
+                        if row >= m {
+                            break;
+                        }
+                        let from = match taps {
+                            Taps::Forward => (row * k + k0 + c) * 9,
+                            Taps::Backward => ((k0 + c) * m + row) * 9,
+                        };
+                        for (t, v) in w[from..from + 9].iter().enumerate() {
+                            let t = match taps {
+                                Taps::Forward => t,
+                                Taps::Backward => 8 - t,
+                            };
+                            taken[t / 3][t % 3][l] = *v;
+                        }
+                    }
+                    for (f, v) in square(&taken, filter).iter().flatten().enumerate() {
+                        let at = ((f * panels + p) * depth + c) * ROWS;
+                        out[at..at + ROWS].copy_from_slice(&v[..ROWS]);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Tokens to channels and back: the last two dimensions exchanged in memory.
+
+use candle_core::{Result, Tensor};
+
+use crate::kernel::{self, Plan, Real, dispatch};
+
+/// Side of the square that is turned at once: 16 f32 fill a cache line.
+const SIDE: usize = 16;
+
+/// `(B, N, C)` to `(B, C, N)`, contiguous.
+///
+/// # Errors
+/// When the tensor is not of rank 3.
+pub fn turn(xs: &Tensor) -> Result<Tensor> {
+    let (b, n, c) = xs.dims3()?;
+    if kernel::plan(xs) != Plan::Fused {
+        return xs.transpose(1, 2)?.contiguous();
+    }
+    if xs.transpose(1, 2)?.is_contiguous() {
+        return xs.transpose(1, 2);
+    }
+    let xs = xs.contiguous()?;
+    dispatch!(xs.dtype(), T => {
+        let ys = turned(kernel::read(&xs)?.slice::<T>()?, n, c);
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let dx = turned(kernel::read(grad)?.slice::<T>()?, c, n);
+            Ok(vec![kernel::from_vec(dx, (b, n, c))?])
+        };
+        kernel::attach("turn", &[&xs], ys, (b, c, n), backward)
+    })
+}
+
+/// Matrices `(n, c)` one after another to `(c, n)`.
+fn turned<T: Real>(x: &[T], n: usize, c: usize) -> Vec<T> {
+    let mut ys = vec![T::default(); x.len()];
+    if n * c == 0 {
+        return ys;
+    }
+    // A piece of work: some columns of the input, which are rows of the output.
+    let pieces = c.div_ceil(SIDE);
+    let work = |i: usize, y: &mut [T], x: &[T]| {
+        let first = i * SIDE;
+        let wide = y.len() / n;
+        for start in (0..n).step_by(SIDE) {
+            let rows = SIDE.min(n - start);
+            for r in 0..rows {
+                let from = &x[(start + r) * c + first..][..wide];
+                for (k, v) in from.iter().enumerate() {
+                    y[k * n + start + r] = *v;
+                }
+            }
+        }
+    };
+    for (x, y) in x.chunks_exact(n * c).zip(ys.chunks_exact_mut(n * c)) {
+        if pieces == 1 {
+            work(0, y, x);
+        } else {
+            kernel::par_chunks(y, SIDE * n, |i, y| work(i, y, x));
+        }
+    }
+    ys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several};
+
+    #[test]
+    fn turn_passes_the_audit() -> Result<()> {
+        let (small, large) = (several(&[&[2, 5, 3]])?, several(&[&[2, 143, 61]])?);
+        audit("turn", &small, &large, &|x| turn(&x[0]), &|x| x[0].transpose(1, 2)?.contiguous())
+    }
+}
