@@ -9,6 +9,7 @@ use nn_ops::{
     Linear, ScoreTerms, attention_softmax, conv1x1, instance_norm, matmul_nt, text_windows,
 };
 
+use crate::stage::each;
 use crate::{IN_EPS, MbaConfig};
 
 /// Similarity of words to cells for one phrase length.
@@ -39,7 +40,7 @@ impl TextWindow {
         let windows = text_windows(&self.query.forward(words)?, self.size)?;
         let q = self.window.forward(&windows)?.broadcast_mul(mask)?; // (B, L, D)
         let key = instance_norm(&self.key.forward(visual)?, IN_EPS)?; // (B, N, D)
-        let scores = matmul_nt(&q, &key)?.unsqueeze(1)?; // (B, 1, L, N)
+        let scores = matmul_nt(&q, &each(&key, q.dim(0)?)?)?.unsqueeze(1)?; // (B, 1, L, N)
         attention_softmax(&scores, self.scale, ScoreTerms::default())
     }
 }

@@ -8,6 +8,7 @@ use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul};
 
 use crate::config::{TEXT_NARROWING, TEXT_WINDOWS, beside};
 use crate::scales::Scales;
+use crate::stage::each;
 use crate::text_window::TextWindow;
 use crate::window_sums::WindowSums;
 use crate::{IN_EPS, MbaConfig, Variant};
@@ -92,7 +93,7 @@ impl VisionToText {
             }
         };
         let map = self.scales.combine(&maps)?.squeeze(1)?; // (B, L, N)
-        let out = self.out.forward(&matmul(&map, &value)?)?;
+        let out = self.out.forward(&matmul(&map, &each(&value, map.dim(0)?)?)?)?;
         probe.record("out_l", &out);
         Ok(out)
     }
