@@ -189,7 +189,8 @@ impl Dmmi {
         let words = self.text.forward_t(ids, attention, Mode::Eval)?;
         let mask = attention.to_dtype(words.dtype())?;
         let mut probe = Probe::off();
-        let encoded = self.encoder.forward_t(image, &words, &mask, Mode::Eval, &mut probe)?;
+        let image = image.to_dtype(self.compute)?;
+        let encoded = self.encoder.forward_t(&image, &words, &mask, Mode::Eval, &mut probe)?;
         let one = |i: usize| {
             // Where the sentences share a map, it is there once.
             let cut = |tensor: &Tensor| match tensor.dim(0)? {
@@ -199,7 +200,7 @@ impl Dmmi {
             let maps = encoded.maps.iter().map(cut).collect::<Result<_>>()?;
             let encoded = Encoded { maps, words: cut(&encoded.words)? };
             let decoded = self.decoder.forward_t(&encoded, Mode::Eval, &mut Probe::off())?;
-            resize_bilinear(&decoded.logits, (h, w), Align::Corners)
+            resize_bilinear(&wide(&decoded.logits)?, (h, w), Align::Corners)
         };
         Tensor::cat(&(0..sentences).map(one).collect::<Result<Vec<_>>>()?, 0)
     }
