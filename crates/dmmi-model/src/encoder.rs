@@ -72,6 +72,9 @@ impl FusedEncoder {
     }
 
     /// Images `(B, 3, H, W)`, words `(B, L, D)`, mask `(B, L)`.
+    ///
+    /// One image goes with any number of sentences; what does not depend on them is computed once: everything before the
+    /// first fusion, the parts of a fusion that see cells only, and, where gates are closed, all blocks.
     pub fn forward_t(
         &self,
         images: &Tensor,
@@ -109,7 +112,9 @@ impl StageHook for Pass<'_> {
             mba.forward_probed(grid.tokens(), grid.extent(), &self.words, self.mask, probe)
         })?;
         self.probe.mark(Part::Fusion(stage));
-        let carry = grid.with_tokens(visual)?;
+        // A closed gate leaves the cells of all sentences alike: one picture for all goes on.
+        let alike = grid.tokens().dim(0)? == 1 && visual.dim(0)? > 1 && mba.is_closed()?;
+        let carry = if alike { grid.clone() } else { grid.with_tokens(visual)? };
         let (emit, blocks) = match self.encoder.emit {
             Emit::Residual => (grid.with_tokens(residual)?, "blocks_out"),
             Emit::Gated => (carry.clone(), "res_out"),

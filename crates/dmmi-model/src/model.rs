@@ -6,7 +6,7 @@ use candle_nn::VarBuilder;
 use nn_ops::{Align, DecoderLayerConfig, Mode, Probe, resize_bilinear};
 
 use crate::config::DmmiConfig;
-use crate::encoder::FusedEncoder;
+use crate::encoder::{Encoded, FusedEncoder};
 use crate::image_to_text::ImageToTextDecoder;
 use crate::part::Part;
 use crate::semantics::{CrossLayerPooling, ExpressionVector};
@@ -172,7 +172,40 @@ impl Dmmi {
         self.segment_probed(images, ids, attention, &mut Probe::off())
     }
 
-    /// The same with a probe, which sees what is computed here only.
+    /// Several sentences about one image: `(1, 3, H, W)`, `(S, L)`, `(S, L)` to logits `(S, 2, H, W)`, as
+    /// [`segment`](Self::segment) gives one by one, to rounding. What does not depend on the sentence is computed once; the
+    /// decoder, whose maps are large, takes the sentences one after the other.
+    pub fn segment_sentences(
+        &self,
+        image: &Tensor,
+        ids: &Tensor,
+        attention: &Tensor,
+    ) -> Result<Tensor> {
+        let (b, _, h, w) = image.dims4()?;
+        let (sentences, _) = ids.dims2()?;
+        if b != 1 || sentences == 0 {
+            bail!("one image and its sentences, not {b} images and ids {:?}", ids.dims());
+        }
+        let words = self.text.forward_t(ids, attention, Mode::Eval)?;
+        let mask = attention.to_dtype(words.dtype())?;
+        let mut probe = Probe::off();
+        let image = image.to_dtype(self.compute)?;
+        let encoded = self.encoder.forward_t(&image, &words, &mask, Mode::Eval, &mut probe)?;
+        let one = |i: usize| {
+            // Where the sentences share a map, it is there once.
+            let cut = |tensor: &Tensor| match tensor.dim(0)? {
+                1 => Ok(tensor.clone()),
+                _ => tensor.narrow(0, i, 1)?.contiguous(),
+            };
+            let maps = encoded.maps.iter().map(cut).collect::<Result<_>>()?;
+            let encoded = Encoded { maps, words: cut(&encoded.words)? };
+            let decoded = self.decoder.forward_t(&encoded, Mode::Eval, &mut Probe::off())?;
+            resize_bilinear(&wide(&decoded.logits)?, (h, w), Align::Corners)
+        };
+        Tensor::cat(&(0..sentences).map(one).collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// The same as [`segment`](Self::segment) with a probe, which sees what is computed here only.
     pub fn segment_probed(
         &self,
         images: &Tensor,

@@ -40,16 +40,20 @@ impl Centred {
         (turn(&variance)? + IN_EPS)?.sqrt()?.recip()
     }
 
-    /// Queries `(B, L, D)` times the normed projections of the cells, up to a constant a row: `(B, L, N)`.
+    /// Queries `(B, L, D)` times the normed projections of the cells, up to a constant a row: `(B, L, N)`. One picture may be
+    /// asked by several sentences.
     pub(crate) fn scores(&self, queries: &Tensor, weight: &Tensor) -> Result<Tensor> {
         let (b, l, d) = queries.dims3()?;
         let scaled = queries.broadcast_mul(&self.rstd(weight)?)?.reshape((b * l, d))?;
-        matmul_nt(&matmul(&scaled, weight)?.reshape((b, l, ()))?, &self.cells)
+        let scaled = matmul(&scaled, weight)?.reshape((self.cells.dim(0)?, (), weight.dim(1)?))?;
+        matmul_nt(&scaled, &self.cells)?.reshape((b, l, ()))
     }
 
     /// Sums of the normed projections of the cells, weighted by a map `(B, L, N)`: `(B, L, D)`.
     pub(crate) fn gathered(&self, map: &Tensor, weight: &Tensor) -> Result<Tensor> {
-        linear(&matmul(map, &self.cells)?, weight, None)?.broadcast_mul(&self.rstd(weight)?)
+        let (b, l, n) = map.dims3()?;
+        let sums = matmul(&map.reshape((self.cells.dim(0)?, (), n))?, &self.cells)?;
+        linear(&sums, weight, None)?.reshape((b, l, ()))?.broadcast_mul(&self.rstd(weight)?)
     }
 }
 

@@ -58,6 +58,9 @@ impl MbaStage {
 
     /// Cells `(B, N, C)` of a map of `extent = (h, w)`, words `(B, L, D)`, mask `(B, L)` with 1 on real words.
     ///
+    /// Cells of one picture, `(1, N, C)`, go with any number of sentences: what does not depend on the words is then
+    /// computed once.
+    ///
     /// # Errors
     /// When the cells do not fill the extent or the mask does not fit the words.
     pub fn forward(
@@ -84,7 +87,7 @@ impl MbaStage {
         if n != extent.0 * extent.1 {
             bail!("{n} tokens cannot fill a {}x{} grid", extent.0, extent.1);
         }
-        if bw != b || mask.dims() != [b, l] {
+        if (b != 1 && bw != b) || mask.dims() != [bw, l] {
             bail!("words {:?} and mask {:?} for {b} images", words.dims(), mask.dims());
         }
         let mask = mask.to_dtype(visual.dtype())?.detach().unsqueeze(2)?; // (B, L, 1)
@@ -94,10 +97,32 @@ impl MbaStage {
         };
         let (residual, visual) = match &self.vision {
             Some(side) => side.forward(visual, extent, words, &mask, probe)?,
-            None => (visual.clone(), visual.clone()),
+            None => (each(visual, bw)?, visual.clone()),
         };
         Ok(Fused { residual, visual, text })
     }
+
+    /// Whether the gate is zero whatever the residual: cells then leave the stage as they came. Reads the gate's weights.
+    pub fn is_closed(&self) -> Result<bool> {
+        let Some(side) = &self.vision else { return Ok(true) };
+        for layer in [&side.gate.0, &side.gate.1] {
+            let largest = layer.weight().detach().abs()?.flatten_all()?.max(0)?;
+            if largest.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()? == 0.0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What one picture has, `(1, ..)`, once for each of `n` sentences; anything else as it is.
+pub(crate) fn each(xs: &Tensor, n: usize) -> Result<Tensor> {
+    if n == 1 || xs.dim(0)? != 1 {
+        return Ok(xs.clone());
+    }
+    let mut shape = xs.dims().to_vec();
+    shape[0] = n;
+    xs.broadcast_as(shape)?.contiguous()
 }
 
 impl VisionSide {
@@ -133,9 +158,10 @@ impl VisionSide {
         let vis = gelu(&self.project.forward(visual)?)?;
         probe.record("vis_project", &vis);
         let gathered = self.attention.forward(visual, extent, words, mask, probe)?;
+        let vis = each(&vis, gathered.dim(0)?)?;
         let residual = gelu(&self.project_mm.forward(&(vis * gathered)?)?)?;
         let gate = self.gate.1.forward(&relu(&self.gate.0.forward(&residual)?)?)?.tanh()?;
-        let sum = (visual + (gate * &residual)?)?;
+        let sum = (each(visual, residual.dim(0)?)? + (gate * &residual)?)?;
         Ok((residual, sum))
     }
 }

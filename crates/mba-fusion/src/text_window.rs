@@ -10,6 +10,7 @@ use nn_ops::{
 };
 
 use crate::centred::Centred;
+use crate::stage::each;
 use crate::{IN_EPS, MbaConfig};
 
 /// Similarity of words to cells for one phrase length.
@@ -48,7 +49,10 @@ impl TextWindow {
         let q = self.window.forward(&windows)?.broadcast_mul(mask)?; // (B, L, D)
         let scores = match centred {
             Some(centred) => centred.scores(&q, self.key.weight())?,
-            None => matmul_nt(&q, &instance_norm(&self.key.forward(visual)?, IN_EPS)?)?,
+            None => {
+                let key = instance_norm(&self.key.forward(visual)?, IN_EPS)?; // (B, N, D)
+                matmul_nt(&q, &each(&key, q.dim(0)?)?)?
+            }
         };
         attention_softmax(&scores.unsqueeze(1)?, self.scale, ScoreTerms::default()) // (B, 1, L, N)
     }

@@ -9,6 +9,7 @@ use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul};
 use crate::centred::Centred;
 use crate::config::{TEXT_NARROWING, TEXT_WINDOWS, beside};
 use crate::scales::Scales;
+use crate::stage::each;
 use crate::text_window::TextWindow;
 use crate::window_sums::WindowSums;
 use crate::{IN_EPS, MbaConfig, Variant};
@@ -95,10 +96,14 @@ impl VisionToText {
         let map = self.scales.combine(&maps)?.squeeze(1)?; // (B, L, N)
         let gathered = match (&self.maps, centred) {
             (_, Some(centred)) => centred.gathered(&map, self.value.weight())?,
-            (Maps::Release(_), None) => {
-                matmul(&map, &instance_norm(&self.value.forward(visual)?, IN_EPS)?)?
+            (maps, None) => {
+                let value = self.value.forward(visual)?; // (B, N, D)
+                let value = match maps {
+                    Maps::Release(_) => instance_norm(&value, IN_EPS)?,
+                    Maps::Paper(_) => value,
+                };
+                matmul(&map, &each(&value, map.dim(0)?)?)?
             }
-            (Maps::Paper(_), None) => matmul(&map, &self.value.forward(visual)?)?,
         };
         let out = self.out.forward(&gathered)?;
         probe.record("out_l", &out);

@@ -10,6 +10,7 @@ use nn_ops::{
     instance_norm, matmul_nt, turn,
 };
 
+use crate::stage::each;
 use crate::{IN_EPS, MbaConfig};
 
 /// Similarity of cells to words for one window size.
@@ -57,7 +58,7 @@ impl VisionWindow {
         let q = conv2d(&q, &self.window, Some(&self.window_bias), padding)?;
         let q = instance_norm(&turn(&q.reshape((b, c, n))?)?, IN_EPS)?;
         let key = self.key.forward(words)?.broadcast_mul(mask)?;
-        let scores = matmul_nt(&q, &key)?.unsqueeze(1)?; // (B, 1, N, L)
+        let scores = matmul_nt(&each(&q, key.dim(0)?)?, &key)?.unsqueeze(1)?; // (B, 1, N, L)
         attention_softmax(&scores, self.scale, ScoreTerms { bias: None, mask: Some(score_mask) })
     }
 }

@@ -12,6 +12,7 @@ use nn_ops::{
 };
 
 use crate::MbaConfig;
+use crate::stage::each;
 
 /// Projections shared by all scales of one side.
 #[derive(Clone, Debug)]
@@ -57,7 +58,8 @@ impl WindowSums {
         words: &Tensor,
         score_mask: &Tensor,
     ) -> Result<Vec<Tensor>> {
-        let products = matmul_nt(&self.query.forward(visual)?, &self.key.forward(words)?)?;
+        let key = self.key.forward(words)?;
+        let products = matmul_nt(&each(&self.query.forward(visual)?, key.dim(0)?)?, &key)?;
         let map = |k: &usize| {
             let scores = box_sum2d(&products, extent, *k)?.unsqueeze(1)?; // (B, 1, N, L)
             let terms = ScoreTerms { bias: None, mask: Some(score_mask) };
@@ -75,7 +77,8 @@ impl WindowSums {
         mask: &Tensor,
     ) -> Result<Vec<Tensor>> {
         let query = self.query.forward(words)?.broadcast_mul(mask)?;
-        let products = matmul_nt(&query, &self.key.forward(visual)?)?; // (B, L, N)
+        let key = each(&self.key.forward(visual)?, query.dim(0)?)?;
+        let products = matmul_nt(&query, &key)?; // (B, L, N)
         let map = |k: &usize| {
             let scores = run_sum(&products, *k)?.unsqueeze(1)?;
             attention_softmax(&scores, self.scale, ScoreTerms::default())

@@ -27,7 +27,7 @@ pub(super) fn agreement(args: &Args, check: &Value) -> Result<(bool, String)> {
         let difference = found["max_difference"].as_f64().context("a peer without differences")?;
         let largest = found["largest"].as_f64().context("a peer without sizes")?;
         agree &= difference <= relative * largest.max(f64::MIN_POSITIVE);
-        words.push(format!("{word} differ by {difference:.1e} at most (largest {largest:.3})"));
+        words.push(format!("{word} off by {difference:.1e} at most (largest {largest:.3})"));
     }
     if let Some(share) = check.get("mask_agreement").and_then(Value::as_f64) {
         agree &= 1.0 - share <= pixels;

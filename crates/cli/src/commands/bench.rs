@@ -81,6 +81,9 @@ pub(crate) struct BenchArgs {
     /// Pictures at a time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) batch: u32,
+    /// Sentences about one picture, answered together as `predict` does, instead of a batch
+    #[arg(long, value_name = "S", conflicts_with = "batch", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) sentences: Option<u32>,
     /// Picture size in pixels: S, or WIDTHxHEIGHT [default: the configuration's]
     #[arg(long, value_name = "SIZE", value_parser = super::synth::parse_size)]
     pub(crate) size: Option<(u32, u32)>,
@@ -135,7 +138,10 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     }
     let device = args.device.open()?;
     let (dtype, compute) = precision(&args, &device)?;
-    let batch = args.batch as usize;
+    if args.sentences.is_some() && args.mode == BenchMode::Train {
+        return Err(bad_input!("--sentences is for --mode infer; training has a picture a sentence"));
+    }
+    let batch = args.sentences.unwrap_or(args.batch) as usize;
     let steps = 1 + args.warmup + args.iters;
 
     let bar = crate::progress::bar(u64::from(steps));
@@ -149,6 +155,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         &device,
     )?;
     let mut work = Work::new(&config, args.mode, (dtype, compute), inputs, &device)?;
+    work.one_picture = args.sentences.is_some();
     if let Some(path) = &args.weights {
         load(&work, path)?;
     }
@@ -229,6 +236,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         device: device::name(&device),
         dtype: args.dtype,
         batch,
+        sentences: args.sentences,
         height,
         width,
         tokens,

@@ -147,8 +147,7 @@ fn answer(
         names.claim(&picture.digest, texts.len())?;
     }
     let prepared = engine.prepare(&picture.rgb)?;
-    let one = |text: &String| engine.answer(&prepared, text).with_context(|| texts::short(text));
-    let answers = texts.iter().map(one).collect::<Result<Vec<_>>>()?;
+    let answers = engine.answers(&prepared, texts)?;
     let document = Document {
         image: picture.path.clone(),
         image_fnv1a: picture.digest.clone(),

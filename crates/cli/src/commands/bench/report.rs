@@ -16,7 +16,10 @@ pub(super) struct Measured {
     pub(super) mode: BenchMode,
     pub(super) device: String,
     pub(super) dtype: Precision,
+    /// Results of a pass: pictures, or sentences about one.
     pub(super) batch: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) sentences: Option<u32>,
     pub(super) height: usize,
     pub(super) width: usize,
     pub(super) tokens: usize,
@@ -79,12 +82,15 @@ pub(super) fn medians(passes: &[Vec<(String, f64)>]) -> Vec<(String, f64)> {
 impl Measured {
     pub(super) fn table(&self) -> String {
         let mut text = format!(
-            "{} {:?} {:?}, {} parameters, batch {} of {} x {} pixels (height x width), {} tokens, {}, {} threads\n\n",
+            "{} {:?} {:?}, {} parameters, {} of {} x {} pixels (height x width), {} tokens, {}, {} threads\n\n",
             self.program,
             self.mode,
             self.dtype,
             count(self.parameters),
-            self.batch,
+            match self.sentences {
+                Some(n) => format!("{n} sentences about one picture"),
+                None => format!("batch {}", self.batch),
+            },
             self.height,
             self.width,
             self.tokens,

@@ -17,6 +17,8 @@ pub(crate) struct Work {
     inputs: Inputs,
     training: Option<Training>,
     device: Device,
+    /// All sentences are about the first picture; then there are no times by part.
+    pub(crate) one_picture: bool,
 }
 
 struct Training {
@@ -50,7 +52,7 @@ impl Work {
                 (made, Some(Training { quiet, optimizer, trained, losses, lr, step: 0 }))
             }
         };
-        Ok(Self { store, model, inputs, training, device: device.clone() })
+        Ok(Self { store, model, inputs, training, device: device.clone(), one_picture: false })
     }
 
     /// Numbers in all parameters.
@@ -101,6 +103,10 @@ impl Work {
 
     fn mask(&self, probe: &mut Probe) -> Result<Tensor> {
         let input = &self.inputs.input;
+        if self.one_picture {
+            let image = input.images.narrow(0, 0, 1)?;
+            return self.model.segment_sentences(&image, &input.ids, &input.attention);
+        }
         self.model.segment_probed(&input.images, &input.ids, &input.attention, probe)
     }
 

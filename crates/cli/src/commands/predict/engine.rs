@@ -1,4 +1,4 @@
-//! A loaded checkpoint that answers expressions about pictures, one at a time.
+//! A loaded checkpoint that answers expressions about pictures.
 
 use std::path::Path;
 use std::time::Instant;
@@ -10,6 +10,9 @@ use refzom_dataset::{DatasetConfig, Encoded, ExpressionTokenizer, ImageTransform
 
 use super::found::{Found, at_size};
 use super::texts;
+
+/// Expressions that are answered together: more would cost memory (about 0.2 GB each at Swin-B, 480 pixels).
+const TOGETHER: usize = 8;
 
 /// The network with its tokenizer and its picture size.
 pub(crate) struct Engine {
@@ -28,7 +31,7 @@ pub(crate) struct Prepared {
 pub(crate) struct Answer {
     /// Mask at the picture's own size, and its score.
     pub(crate) found: Found,
-    /// Network and resizing.
+    /// Network and resizing; the network's time is shared equally by the expressions that were answered together.
     pub(crate) milliseconds: f64,
     /// What a reader of the answer should know.
     pub(crate) notices: Vec<String>,
@@ -76,24 +79,49 @@ impl Engine {
         Ok(Prepared { pixels, size: (picture.height(), picture.width()) })
     }
 
-    /// Finds what `expression` means in the picture.
+    /// Finds what each expression means in the picture. What the network computes of the picture alone it computes once
+    /// for up to [`TOGETHER`] expressions.
     ///
     /// # Errors
-    /// If the expression cannot be tokenized, or the network's output is not finite.
-    pub(crate) fn answer(&self, picture: &Prepared, expression: &str) -> Result<Answer> {
-        let clock = Instant::now();
-        let encoded = self.tokenizer.encode(expression)?;
+    /// If an expression cannot be tokenized, or the network's output is not finite.
+    pub(crate) fn answers(
+        &self,
+        picture: &Prepared,
+        expressions: &[String],
+    ) -> Result<Vec<Answer>> {
+        let encode =
+            |text: &String| self.tokenizer.encode(text).with_context(|| texts::short(text));
+        let encoded = expressions.iter().map(encode).collect::<Result<Vec<_>>>()?;
+        let mut answers = Vec::with_capacity(expressions.len());
+        for (texts, encoded) in expressions.chunks(TOGETHER).zip(encoded.chunks(TOGETHER)) {
+            let clock = Instant::now();
+            let logits = self.logits(picture, encoded)?; // (S, 2, H, W)
+            let (s, _, h, w) = logits.dims4()?;
+            let network = clock.elapsed().as_secs_f64() * 1e3 / s as f64;
+            for (i, (text, encoded)) in texts.iter().zip(encoded).enumerate() {
+                let clock = Instant::now();
+                let logits = logits.get(i)?;
+                let difference =
+                    (logits.get(1)? - logits.get(0)?)?.flatten_all()?.to_vec1::<f32>()?;
+                let found = at_size(&difference, (h, w), picture.size)
+                    .with_context(|| texts::short(text))?;
+                let milliseconds = network + clock.elapsed().as_secs_f64() * 1e3;
+                let notices = self.notices(text, encoded);
+                answers.push(Answer { found, milliseconds, notices });
+            }
+        }
+        Ok(answers)
+    }
+
+    fn logits(&self, picture: &Prepared, encoded: &[Encoded]) -> Result<Tensor> {
         let device = &self.loaded.device;
-        let words = encoded.ids.len();
-        let ids = Tensor::from_vec(encoded.ids.clone(), (1, words), device)?;
-        let attention = Tensor::from_vec(encoded.attention.clone(), (1, words), device)?;
-        let logits = self.loaded.model.segment(&picture.pixels, &ids, &attention)?; // (1, 2, H, W)
-        let (_, _, h, w) = logits.dims4()?;
-        let logits = logits.squeeze(0)?;
-        let difference = (logits.get(1)? - logits.get(0)?)?.flatten_all()?.to_vec1::<f32>()?;
-        let found = at_size(&difference, (h, w), picture.size)?;
-        let milliseconds = clock.elapsed().as_secs_f64() * 1e3;
-        Ok(Answer { found, milliseconds, notices: self.notices(expression, &encoded) })
+        let words = encoded.first().map_or(0, |e| e.ids.len());
+        let shape = (encoded.len(), words);
+        let ids: Vec<u32> = encoded.iter().flat_map(|e| e.ids.iter().copied()).collect();
+        let attention: Vec<_> = encoded.iter().flat_map(|e| e.attention.iter().copied()).collect();
+        let ids = Tensor::from_vec(ids, shape, device)?;
+        let attention = Tensor::from_vec(attention, shape, device)?;
+        Ok(self.loaded.model.segment_sentences(&picture.pixels, &ids, &attention)?)
     }
 
     /// Opens a split as this model wants it.

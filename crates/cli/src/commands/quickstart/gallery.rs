@@ -53,7 +53,9 @@ fn card(engine: &Engine, dataset: &Dataset, record: &Record) -> Result<Card> {
     let sample = dataset.get(record.index).context("the test split changed during the run")?;
     let picture = load_rgb(&sample.image_path, Orientation::Ignore)?;
     let truth = dataset.mask(record.index)?;
-    let answer = engine.answer(&engine.prepare(&picture)?, &record.expression)?;
+    let sentence = std::slice::from_ref(&record.expression);
+    let answers = engine.answers(&engine.prepare(&picture)?, sentence)?;
+    let answer = answers.first().context("no answer to the sentence")?;
     let predicted = &answer.found.mask;
     // Small pictures are drawn enlarged, or the outline would hide what it surrounds.
     let scale = (DRAWN / picture.width().min(picture.height())).max(1);
