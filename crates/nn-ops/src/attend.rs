@@ -7,16 +7,78 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::attention::{merge_heads, split_heads};
+use crate::dropout::dropout;
 use crate::kernel::{
     self, HeadSize, Plan, Real, Scratch, Term, attend_head, dispatch, pack_memory,
 };
 use crate::matmul::{matmul, matmul_nt};
+use crate::mode::Mode;
 use crate::softmax::{ScoreTerms, attention_softmax};
 
 /// Queries of a group up to which one thread takes all of them.
 const WHOLE: usize = 192;
 /// Queries of a piece of work in larger groups.
 const PIECE: usize = 128;
+
+/// Queries `(G, N, M d)`, keys and values `(G, K, M d)`, side by side in as many tensors as they were projected into.
+#[derive(Clone, Copy, Debug)]
+pub enum Projected<'a> {
+    /// All in one, `(G, N, 3 M d)`.
+    One(&'a Tensor),
+    /// Queries; keys and values `(G, K, 2 M d)`.
+    Two(&'a Tensor, &'a Tensor),
+    /// Each on its own.
+    Three(&'a Tensor, &'a Tensor, &'a Tensor),
+}
+
+impl Projected<'_> {
+    /// Queries, keys and values.
+    fn parts(self) -> Result<[Tensor; 3]> {
+        let cut = |t: &Tensor, of: usize, i: usize| {
+            let c = t.dim(2)? / of;
+            t.narrow(2, i * c, c)
+        };
+        Ok(match self {
+            Self::One(t) => [cut(t, 3, 0)?, cut(t, 3, 1)?, cut(t, 3, 2)?],
+            Self::Two(q, kv) => [q.clone(), cut(kv, 2, 0)?, cut(kv, 2, 1)?],
+            Self::Three(q, k, v) => [q.clone(), k.clone(), v.clone()],
+        })
+    }
+}
+
+/// [`attend`] on projections as they come, with dropout of the attention weights in training.
+///
+/// # Errors
+/// When shapes, bias or mask do not fit each other.
+pub fn attend_projected(
+    x: Projected,
+    heads: usize,
+    terms: ScoreTerms,
+    p: f64,
+    mode: Mode,
+) -> Result<Tensor> {
+    let [q, k, v] = x.parts()?;
+    let (g, n, c) = q.dims3()?;
+    if heads == 0 || c % heads != 0 || (k.dim(0)?, k.dim(2)?) != (g, c) || v.dims() != k.dims() {
+        bail!("attend: {heads} heads of {:?}, {:?}, {:?}", q.dims(), k.dims(), v.dims());
+    }
+    check_terms(terms, (g, heads, n, k.dim(1)?))?;
+    #[cfg(feature = "cuda")]
+    if kernel::plan(&q) == Plan::Cuda && k.dim(1)? > 0 {
+        let drop = match mode {
+            Mode::Train(noise) if p > 0.0 => Some(crate::dropout::Drawn::new(noise, p)?),
+            _ => None,
+        };
+        return crate::cuda::attend(x, heads, terms, drop, crate::cuda::AT_ONCE);
+    }
+    if mode.is_train() && p > 0.0 {
+        let scale = 1.0 / ((c / heads) as f64).sqrt();
+        let scores = matmul_nt(&split_heads(&q, heads)?, &split_heads(&k, heads)?)?;
+        let weights = dropout(&attention_softmax(&scores, scale, terms)?, p, mode)?;
+        return merge_heads(&matmul(&weights, &split_heads(&v, heads)?)?);
+    }
+    attend(&q, &k, &v, heads, terms)
+}
 
 /// `softmax(q kᵀ / sqrt(d) + bias + mask) v` for each head: `(G, N, M d)` over `(G, K, M d)` twice to `(G, N, M d)`.
 ///

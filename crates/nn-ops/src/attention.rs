@@ -4,13 +4,12 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
 use crate::activation::relu;
-use crate::attend::attend;
+use crate::attend::{Projected, attend_projected};
 use crate::dropout::dropout;
 use crate::linear::{Linear, default_init, linear, linear_layer, linear_with_init};
-use crate::matmul::{matmul, matmul_nt};
 use crate::mode::Mode;
 use crate::norm::{LayerNorm, layer_norm_layer};
-use crate::softmax::{ScoreTerms, attention_softmax};
+use crate::softmax::ScoreTerms;
 
 /// `(B, N, M d)` to `(B, M, N, d)`.
 pub fn split_heads(xs: &Tensor, heads: usize) -> Result<Tensor> {
@@ -64,24 +63,15 @@ impl MultiHeadAttention {
             let at = |t: &Tensor| t.narrow(0, from * d, count * d);
             linear(xs, &at(&self.in_weight)?, Some(&at(&self.in_bias)?))
         };
-        let take = |xs: &Tensor, i: usize| xs.narrow(2, i * d, d);
-        let (q, k, v) = if queries.id() == memory.id() {
-            let all = part(queries, 0, 3)?;
-            (take(&all, 0)?, take(&all, 1)?, take(&all, 2)?)
-        } else {
-            let both = part(memory, 1, 2)?;
-            (part(queries, 0, 1)?, take(&both, 0)?, take(&both, 1)?)
+        let attended = |x: Projected| {
+            attend_projected(x, self.heads, ScoreTerms::default(), self.dropout, mode)
         };
-        if !mode.is_train() || self.dropout == 0.0 {
-            return self.out.forward(&attend(&q, &k, &v, self.heads, ScoreTerms::default())?);
-        }
-        let split = |xs: &Tensor| split_heads(xs, self.heads);
-        let scale = 1.0 / ((d / self.heads) as f64).sqrt();
-        let scores = matmul_nt(&split(&q)?, &split(&k)?)?;
-        let weights = attention_softmax(&scores, scale, ScoreTerms::default())?;
-        let weights = dropout(&weights, self.dropout, mode)?;
-        let v = split(&v)?;
-        self.out.forward(&merge_heads(&matmul(&weights, &v)?)?) // (B, N, D)
+        let attended = if queries.id() == memory.id() {
+            attended(Projected::One(&part(queries, 0, 3)?))?
+        } else {
+            attended(Projected::Two(&part(queries, 0, 1)?, &part(memory, 1, 2)?))?
+        };
+        self.out.forward(&attended) // (B, N, D)
     }
 }
 

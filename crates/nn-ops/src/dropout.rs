@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 
 use crate::kernel::{self, Plan, Real, dispatch};
-use crate::mode::Mode;
+use crate::mode::{Mode, Noise};
 use crate::philox;
 
 fn check(p: f64) -> Result<()> {
@@ -18,12 +18,12 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     check(p)?;
     match mode {
         Mode::Train(noise) if p > 0.0 => {
-            let (key, scale) = (noise.next_key(), (1.0 / (1.0 - p)) as f32);
-            let mask = || keep_mask(key, xs.elem_count(), p, scale);
+            let drawn = Drawn::new(noise, p)?;
+            let mask = || keep_mask(drawn, xs.elem_count());
             match kernel::plan(xs) {
                 Plan::Fused => masked(xs, mask()),
                 #[cfg(feature = "cuda")]
-                Plan::Cuda => crate::cuda::dropout(xs, key, threshold(p), scale),
+                Plan::Cuda => crate::cuda::dropout(xs, drawn),
                 _ => {
                     let mask = Tensor::from_vec(mask(), xs.shape(), xs.device())?;
                     xs.mul(&mask.to_dtype(xs.dtype())?)
@@ -34,21 +34,38 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     }
 }
 
+/// One draw of a mask: the key of its words, the word below which an element is dropped, and what the others are multiplied
+/// by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drawn {
+    pub(crate) key: u64,
+    pub(crate) threshold: u32,
+    pub(crate) scale: f32,
+}
+
+impl Drawn {
+    pub(crate) fn new(noise: &Noise, p: f64) -> Result<Self> {
+        check(p)?;
+        let scale = (1.0 / (1.0 - p)) as f32;
+        Ok(Self { key: noise.next_key(), threshold: threshold(p), scale })
+    }
+}
+
 /// Words below it drop their element. The comparison is on 32 random bits: independent of float rounding.
 fn threshold(p: f64) -> u32 {
     (p.clamp(0.0, 1.0) * 4_294_967_296.0).min(f64::from(u32::MAX)) as u32
 }
 
-/// `n` values, each `scale` with probability `1 - p` and 0 otherwise, decided by the key.
-fn keep_mask(key: u64, n: usize, p: f64, scale: f32) -> Vec<f32> {
+/// `n` values, each 0 or the scale.
+fn keep_mask(drawn: Drawn, n: usize) -> Vec<f32> {
     const BLOCKS: usize = 1 << 9;
-    let below = threshold(p);
+    let Drawn { key, threshold, scale } = drawn;
     let mut mask = vec![0f32; n];
     kernel::par_chunks(&mut mask, 4 * BLOCKS, |i, part| {
         for (j, four) in part.chunks_mut(4).enumerate() {
             let words = philox::block((i * BLOCKS + j) as u64, key);
             for (m, word) in four.iter_mut().zip(words) {
-                *m = if word < below { 0.0 } else { scale };
+                *m = if word < threshold { 0.0 } else { scale };
             }
         }
     });
@@ -88,7 +105,7 @@ pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
             let b = xs.dim(0)?;
             let mut shape = vec![1; xs.rank()];
             shape[0] = b;
-            let mask = keep_mask(noise.next_key(), b, p, (1.0 / (1.0 - p)) as f32);
+            let mask = keep_mask(Drawn::new(noise, p)?, b);
             let mask = Tensor::from_vec(mask, shape, xs.device())?.to_dtype(xs.dtype())?;
             #[cfg(feature = "cuda")]
             if kernel::plan(xs) == Plan::Cuda {
@@ -98,6 +115,27 @@ pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
         }
         _ => Ok(xs.clone()),
     }
+}
+
+/// `xs + drop_path(branch)`: the sum of a residual block.
+///
+/// # Errors
+/// When the shapes differ or `p` is no probability below 1.
+pub fn add_drop_path(xs: &Tensor, branch: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
+    check(p)?;
+    #[cfg(feature = "cuda")]
+    if kernel::plan(xs) == Plan::Cuda && xs.dims() == branch.dims() && xs.dtype() == branch.dtype()
+    {
+        let scale = match mode {
+            Mode::Train(noise) if p > 0.0 => {
+                let mask = keep_mask(Drawn::new(noise, p)?, xs.dim(0)?);
+                Some(Tensor::new(mask, xs.device())?)
+            }
+            _ => None,
+        };
+        return crate::cuda::add_scaled(xs, branch, scale);
+    }
+    xs + drop_path(branch, p, mode)?
 }
 
 /// Rates rising linearly from 0 to `last` over `n` blocks (PyTorch's `linspace`, in f32 as the release computes them).

@@ -39,13 +39,13 @@ mod turn;
 mod windows;
 
 pub use activation::{gelu, relu};
-pub use attend::attend;
+pub use attend::{Projected, attend, attend_projected};
 pub use attention::{
     DecoderLayerConfig, MultiHeadAttention, TransformerDecoderLayer, merge_heads, split_heads,
 };
 pub use box_sum::{box_sum2d, run_sum};
 pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
-pub use dropout::{drop_path, drop_path_rates, dropout};
+pub use dropout::{add_drop_path, drop_path, drop_path_rates, dropout};
 pub use embedding::embedding;
 pub use gradients::Gradients;
 pub use interpolate::{Align, resize_bias_table, resize_bilinear};

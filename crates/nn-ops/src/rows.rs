@@ -13,6 +13,19 @@ const NONE: u32 = u32::MAX;
 pub struct RowMap {
     take: Arc<[u32]>,
     inverse: Arc<[u32]>,
+    /// Rows of a group of the output; none: all are one group.
+    group: Option<usize>,
+    #[cfg(feature = "cuda")]
+    on_device: Arc<std::sync::OnceLock<OnDevice>>,
+}
+
+/// A map on a GPU, with the output rows that take none.
+#[cfg(feature = "cuda")]
+#[derive(Clone, Debug)]
+pub(crate) struct OnDevice {
+    pub(crate) take: Tensor,
+    pub(crate) inverse: Tensor,
+    pub(crate) holes: Option<Tensor>,
 }
 
 impl RowMap {
@@ -34,22 +47,71 @@ impl RowMap {
             },
         });
         let take = take.collect::<Result<Vec<_>>>()?.into();
-        Ok(Self { take, inverse: inverse.into() })
+        Ok(Self::of(take, inverse.into()))
     }
 
     /// Brings every row back to where it was taken from; rows that were not taken are none.
     pub fn inverse(&self) -> Self {
-        Self { take: self.inverse.clone(), inverse: self.take.clone() }
+        Self::of(self.inverse.clone(), self.take.clone())
+    }
+
+    /// The same with the rows of the output in groups of `n`: windows of a map.
+    ///
+    /// # Errors
+    /// When the rows do not divide into such groups.
+    pub fn in_groups_of(mut self, n: usize) -> Result<Self> {
+        if n == 0 || !self.take.len().is_multiple_of(n) {
+            bail!("row map: {} rows do not divide into groups of {n}", self.take.len());
+        }
+        self.group = Some(n);
+        Ok(self)
+    }
+
+    /// Shape of what is taken out of `b` images of `c` channels.
+    pub(crate) fn output_shape(&self, b: usize, c: usize) -> (usize, usize, usize) {
+        let group = self.group.unwrap_or(self.take.len());
+        (b * self.take.len() / group.max(1), group, c)
+    }
+
+    fn of(take: Arc<[u32]>, inverse: Arc<[u32]>) -> Self {
+        Self {
+            take,
+            inverse,
+            group: None,
+            #[cfg(feature = "cuda")]
+            on_device: Arc::default(),
+        }
+    }
+
+    /// The map on the device it was first used on, uploaded once.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_device(&self, device: &candle_core::Device) -> Result<OnDevice> {
+        let made = || -> Result<OnDevice> {
+            let holes = (0..self.take.len() as u32).filter(|&i| self.take[i as usize] == NONE);
+            let holes: Vec<u32> = holes.collect();
+            let up = |index: &[u32]| Tensor::new(index, device);
+            let holes = if holes.is_empty() { None } else { Some(up(&holes)?) };
+            Ok(OnDevice { take: up(&self.take)?, inverse: up(&self.inverse)?, holes })
+        };
+        match self.on_device.get() {
+            Some(known) if known.take.device().same_device(device) => Ok(known.clone()),
+            Some(_) => made(),
+            None => {
+                let made = made()?;
+                Ok(self.on_device.get_or_init(|| made).clone())
+            }
+        }
     }
 }
 
-/// `(B, R, C)` to `(B, rows of the map, C)`; `fill` `(C)` or zeros where the map has no row.
+/// `(B, R, C)`, or the same rows in any groups, to `(B, rows of the map, C)`, or to the groups of the map; `fill` `(C)` or
+/// zeros where the map has no row.
 ///
 /// # Errors
 /// When the map is for another number of rows or `fill` has another width.
 pub fn take_rows(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Tensor> {
-    let (_, rows, c) = xs.dims3()?;
-    if rows != map.inverse.len() {
+    let (groups, rows, c) = xs.dims3()?;
+    if map.inverse.is_empty() || !(groups * rows).is_multiple_of(map.inverse.len()) {
         bail!("take_rows: a map of {} rows on {:?}", map.inverse.len(), xs.dims());
     }
     if let Some(fill) = fill
@@ -59,13 +121,15 @@ pub fn take_rows(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Ten
     }
     match kernel::plan(xs) {
         Plan::Fused => fused(xs, map, fill),
+        #[cfg(feature = "cuda")]
+        Plan::Cuda if !map.take.is_empty() => crate::cuda::take_rows(xs, map, fill),
         _ => composed(xs, map, fill),
     }
 }
 
 /// By an index over the rows and one more: oracle of the kernel, and the path of other devices and types.
 pub(crate) fn composed(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Tensor> {
-    let (b, rows, c) = xs.dims3()?;
+    let (b, rows, c) = sizes(xs, map)?;
     let last = match fill {
         Some(fill) => {
             fill.to_dtype(xs.dtype())?.reshape((1, 1, c))?.broadcast_as((b, 1, c))?.contiguous()?
@@ -74,13 +138,21 @@ pub(crate) fn composed(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Resu
     };
     let index: Vec<u32> = map.take.iter().map(|i| (*i).min(rows as u32)).collect();
     let index = Tensor::new(index, xs.device())?;
-    Tensor::cat(&[&xs.contiguous()?, &last], 1)?.index_select(&index, 1)
+    let xs = xs.contiguous()?.reshape((b, rows, c))?;
+    let ys = Tensor::cat(&[&xs, &last], 1)?.index_select(&index, 1)?;
+    ys.reshape(map.output_shape(b, c))
+}
+
+/// Images, rows of each, channels.
+fn sizes(xs: &Tensor, map: &RowMap) -> Result<(usize, usize, usize)> {
+    let ((groups, rows, c), each) = (xs.dims3()?, map.inverse.len());
+    Ok((groups * rows / each.max(1), each, c))
 }
 
 fn fused(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Tensor> {
     let xs = xs.contiguous()?;
-    let (b, rows, c) = xs.dims3()?;
-    let n = map.take.len();
+    let (b, rows, c) = sizes(&xs, map)?;
+    let (n, given) = (map.take.len(), xs.shape().clone());
     let fill = fill.map(|f| f.contiguous()).transpose()?;
     dispatch!(xs.dtype(), T => {
         let ys = {
@@ -94,7 +166,7 @@ fn fused(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Tensor> {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
             let dx = moved(g, (b, n, c), &inverse.take, None);
-            let mut found = vec![kernel::from_vec(dx, (b, rows, c))?];
+            let mut found = vec![kernel::from_vec(dx, given.clone())?];
             if with_fill {
                 let mut df = vec![T::default(); c];
                 for image in g.chunks_exact((n * c).max(1)) {
@@ -107,9 +179,10 @@ fn fused(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Tensor> {
             }
             Ok(found)
         };
+        let shape = map.output_shape(b, c);
         match &fill {
-            Some(f) => kernel::attach("take-rows", &[&xs, f], ys, (b, n, c), backward),
-            None => kernel::attach("take-rows", &[&xs], ys, (b, n, c), backward),
+            Some(f) => kernel::attach("take-rows", &[&xs, f], ys, shape, backward),
+            None => kernel::attach("take-rows", &[&xs], ys, shape, backward),
         }
     })
 }

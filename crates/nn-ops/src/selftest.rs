@@ -5,16 +5,20 @@
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 
+use crate::attend::{Projected, attend_projected};
 use crate::conv::{Conv2dConfig, conv2d};
-use crate::dropout::{drop_path, dropout};
+#[cfg(feature = "cuda")]
+use crate::dropout::Drawn;
+use crate::dropout::{add_drop_path, drop_path, dropout};
 use crate::interpolate::{Align, resize_bilinear};
 use crate::norm::{batch_norm_for_selftest, instance_norm, layer_norm};
 use crate::optim::{AdamW, AdamWConfig, ParamGroup};
 use crate::relative::{RowIndex, relative_bias};
+use crate::rows::{RowMap, take_rows};
 use crate::softmax::{ScoreTerms, attention_softmax, softmax};
 use crate::{
     Gradients, Mode, Noise, activation, box_sum2d, embedding, global_avg_pool, linear, matmul,
-    matmul_nt, max_pool2d, run_sum, text_windows,
+    matmul_nt, max_pool2d, run_sum, text_windows, turn,
 };
 
 /// One comparison.
@@ -149,6 +153,14 @@ fn cases() -> Vec<Case> {
         case("drop path", &[&[6, 7, 3]], 1, |x| {
             drop_path(&x[0], 0.4, Mode::Train(&Noise::new(3, 4)))
         }),
+        case("sum with drop path", &[&[6, 7, 3], &[6, 7, 3]], 2, |x| {
+            add_drop_path(&x[0], &x[1], 0.4, Mode::Train(&Noise::new(3, 4)))
+        }),
+        case("take windows", &[&[2, 7, 8], &[8]], 1, |x| {
+            let map = RowMap::new([Some(3), None, Some(0), Some(6), None, Some(5)], 7)?;
+            let ys = take_rows(&x[0], &map.clone().in_groups_of(3)?, Some(&x[1]))?;
+            take_rows(&(ys * 2.0)?, &map.inverse(), None)
+        }),
         case("embedding", &[&[9, 5]], 0, |x| {
             let ids = Tensor::new(&[[1u32, 0, 8], [8, 3, 8]], x[0].device())?;
             embedding(&x[0], &ids, Some(0))
@@ -157,9 +169,54 @@ fn cases() -> Vec<Case> {
             let index = (0..36u32).map(|i| i * 7 % 8).collect();
             relative_bias(&x[0], &RowIndex::new(index, 9, x[0].device())?)
         }),
+        case("take rows", &[&[2, 7, 5], &[5]], 1, |x| {
+            let map = RowMap::new([Some(3), None, Some(0), Some(6), None, Some(5)], 7)?;
+            take_rows(&x[0], &map, Some(&x[1]))
+        }),
+        case("take rows, by fours", &[&[3, 4, 8]], 1, |x| {
+            take_rows(&x[0], &RowMap::new([Some(2), None, Some(0)], 4)?, None)
+        }),
+        case("turn", &[&[2, 35, 37]], 1, |x| turn(&x[0])),
+        case("attend, one projection", &[&[4, 9, 3 * 2 * 5], &[2, 9, 9]], 1, |x| {
+            attended(Projected::One(&x[0]), x.get(1), 2, 0.0)
+        }),
+        case("attend, two projections", &[&[2, 40, 2 * 8], &[2, 7, 2 * 2 * 8]], 2, |x| {
+            attended(Projected::Two(&x[0], &x[1]), None, 2, 0.0)
+        }),
+        case("attend, three projections", &[&[2, 5, 6], &[2, 7, 6], &[2, 7, 6]], 3, |x| {
+            attended(Projected::Three(&x[0], &x[1], &x[2]), None, 3, 0.0)
+        }),
+        case("attend with dropout", &[&[3, 9, 3 * 2 * 5]], 1, |x| {
+            attended(Projected::One(&x[0]), None, 2, 0.3)
+        }),
+        case("attend, a group at a time", &[&[5, 9, 3 * 2 * 5], &[2, 9, 9]], 1, |x| {
+            #[cfg(feature = "cuda")]
+            if x[0].device().is_cuda() && x[0].dtype() != DType::F64 {
+                let terms = ScoreTerms { bias: x.get(1), mask: None };
+                let drop = Some(Drawn::new(&Noise::new(3, 4), 0.3)?);
+                return crate::cuda::attend(Projected::One(&x[0]), 2, terms, drop, 1);
+            }
+            let terms = ScoreTerms { bias: x.get(1), mask: None };
+            let mode = Noise::new(3, 4);
+            attend_projected(Projected::One(&x[0]), 2, terms, 0.3, Mode::Train(&mode))
+        }),
         case("text windows", &[&[2, 6, 5]], 1, |x| text_windows(&x[0], 3)),
         case("global average", &[&[2, 3, 5, 7]], 1, |x| global_avg_pool(&x[0])),
     ]
+}
+
+/// With a mask over all keys of every second group where there is a bias.
+fn attended(x: Projected, bias: Option<&Tensor>, heads: usize, p: f64) -> Result<Tensor> {
+    let noise = Noise::new(3, 4);
+    let mask = match (bias, x) {
+        (Some(_), Projected::One(t)) => {
+            let n = t.dim(1)?;
+            Some((values(&[2, n, n], 5)? * 3.0)?.to_dtype(DType::F32)?.to_device(t.device())?)
+        }
+        _ => None,
+    };
+    let terms = ScoreTerms { bias, mask: mask.as_ref() };
+    attend_projected(x, heads, terms, p, Mode::Train(&noise))
 }
 
 fn compare(case: &Case, dtype: DType, turned: bool, device: &Device) -> Result<f64> {

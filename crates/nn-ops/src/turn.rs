@@ -13,11 +13,15 @@ const SIDE: usize = 16;
 /// When the tensor is not of rank 3.
 pub fn turn(xs: &Tensor) -> Result<Tensor> {
     let (b, n, c) = xs.dims3()?;
-    if kernel::plan(xs) != Plan::Fused {
-        return xs.transpose(1, 2)?.contiguous();
-    }
     if xs.transpose(1, 2)?.is_contiguous() {
         return xs.transpose(1, 2);
+    }
+    #[cfg(feature = "cuda")]
+    if kernel::plan(xs) == Plan::Cuda {
+        return crate::cuda::turn(xs);
+    }
+    if kernel::plan(xs) != Plan::Fused {
+        return xs.transpose(1, 2)?.contiguous();
     }
     let xs = xs.contiguous()?;
     dispatch!(xs.dtype(), T => {

@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    LayerNorm, Linear, Mode, ScoreTerms, attend, attention_softmax, dropout, gelu,
-    layer_norm_layer, linear_with_init, matmul, matmul_nt, merge_heads, split_heads,
+    LayerNorm, Linear, Mode, Projected, ScoreTerms, attend_projected, dropout, gelu,
+    layer_norm_layer, linear_with_init,
 };
 
 use super::{BertConfig, EPS};
@@ -51,15 +51,8 @@ impl BertLayer {
         let drop = |xs: &Tensor| dropout(xs, self.dropout, mode);
         let (q, k, v) = (self.query.forward(xs)?, self.key.forward(xs)?, self.value.forward(xs)?);
         let terms = ScoreTerms { bias: None, mask: Some(mask) };
-        let attended = if !mode.is_train() || self.dropout == 0.0 {
-            attend(&q, &k, &v, self.heads, terms)?
-        } else {
-            let split = |xs: &Tensor| split_heads(xs, self.heads);
-            let (q, k, v) = (split(&q)?, split(&k)?, split(&v)?);
-            let scale = 1.0 / (q.dim(3)? as f64).sqrt();
-            let weights = drop(&attention_softmax(&matmul_nt(&q, &k)?, scale, terms)?)?;
-            merge_heads(&matmul(&weights, &v)?)?
-        };
+        let projected = Projected::Three(&q, &k, &v);
+        let attended = attend_projected(projected, self.heads, terms, self.dropout, mode)?;
         let (dense, norm) = &self.attention_out;
         let xs = norm.forward(&(drop(&dense.forward(&attended)?)? + xs)?)?;
         let hidden = gelu(&self.intermediate.forward(&xs)?)?;

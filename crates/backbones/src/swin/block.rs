@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{LayerNorm, Linear, Mode, drop_path, gelu, layer_norm_layer, linear_with_init};
+use nn_ops::{LayerNorm, Linear, Mode, add_drop_path, gelu, layer_norm_layer, linear_with_init};
 
 use super::window::{WindowAttention, Windows};
 use crate::grid::FeatureGrid;
@@ -59,9 +59,8 @@ impl SwinBlock {
             0 => self.attention.forward(&xs, &windows.plain, None)?,
             _ => self.attention.forward(&xs, &windows.shifted, Some(&windows.mask))?,
         };
-        let xs = (grid.tokens() + drop_path(&attended, self.drop_path, mode)?)?;
+        let xs = add_drop_path(grid.tokens(), &attended, self.drop_path, mode)?;
         let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&xs)?)?)?;
-        let out = drop_path(&self.fc2.forward(&hidden)?, self.drop_path, mode)?;
-        grid.with_tokens((xs + out)?)
+        grid.with_tokens(add_drop_path(&xs, &self.fc2.forward(&hidden)?, self.drop_path, mode)?)
     }
 }

@@ -113,7 +113,8 @@ impl SwinTransformer {
     /// The windows of a map, made once for a size: their mask is as large as the scores of one head, and on a GPU an upload.
     fn windows_of(&self, extent: (usize, usize), device: &Device) -> Result<Windows> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = |(size, w): &&(_, Windows)| *size == extent && w.mask.device().same_device(device);
+        let known =
+            |(size, w): &&(_, Windows)| *size == extent && w.mask.device().same_device(device);
         if let Some((_, windows)) = kept.iter().find(known) {
             return Ok(windows.clone());
         }

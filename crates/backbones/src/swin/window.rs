@@ -3,24 +3,39 @@
 use candle_core::{Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    Linear, RowIndex, RowMap, ScoreTerms, attend, linear_with_init, relative_bias, take_rows,
+    Linear, Mode, Projected, RowIndex, RowMap, ScoreTerms, attend_projected, linear_with_init,
+    relative_bias, take_rows,
 };
 
 /// How a map is cut into windows, plain and shifted by half a window.
 #[derive(Clone, Debug)]
 pub(super) struct Windows {
-    pub(super) plain: RowMap,
-    pub(super) shifted: RowMap,
+    pub(super) plain: Cut,
+    pub(super) shifted: Cut,
     /// Of the shifted windows.
     pub(super) mask: Tensor,
+}
+
+/// Cells into windows, and back.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    cut: RowMap,
+    join: RowMap,
+}
+
+impl Cut {
+    fn new(extent: (usize, usize), window: usize, shift: usize) -> Result<Self> {
+        let cut = windows(extent, window, shift)?;
+        Ok(Self { join: cut.inverse(), cut: cut.in_groups_of(window * window)? })
+    }
 }
 
 impl Windows {
     pub(super) fn new(extent: (usize, usize), window: usize, device: &Device) -> Result<Self> {
         let padded = (extent.0.next_multiple_of(window), extent.1.next_multiple_of(window));
         Ok(Self {
-            plain: windows(extent, window, 0)?,
-            shifted: windows(extent, window, window / 2)?,
+            plain: Cut::new(extent, window, 0)?,
+            shifted: Cut::new(extent, window, window / 2)?,
             mask: shift_mask(padded, window, window / 2, device)?,
         })
     }
@@ -67,19 +82,15 @@ impl WindowAttention {
     pub(super) fn forward(
         &self,
         xs: &Tensor,
-        windows: &RowMap,
+        windows: &Cut,
         mask: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let (b, _, c) = xs.dims3()?;
         let n = self.window * self.window;
-        let qkv = take_rows(&self.qkv.forward(xs)?, windows, self.qkv.bias())?;
-        let qkv = qkv.reshape(((), n, 3 * c))?;
-        let part = |i: usize| qkv.narrow(2, i * c, c);
+        let qkv = take_rows(&self.qkv.forward(xs)?, &windows.cut, self.qkv.bias())?;
         let bias = relative_bias(&self.table, &self.index)?.reshape((self.heads, n, n))?;
         let terms = ScoreTerms { bias: Some(&bias), mask };
-        let ys = attend(&part(0)?, &part(1)?, &part(2)?, self.heads, terms)?;
-        let ys = take_rows(&ys.reshape((b, (), c))?, &windows.inverse(), None)?;
-        self.proj.forward(&ys)
+        let ys = attend_projected(Projected::One(&qkv), self.heads, terms, 0.0, Mode::Eval)?;
+        self.proj.forward(&take_rows(&ys, &windows.join, None)?)
     }
 }
 

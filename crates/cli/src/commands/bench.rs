@@ -139,7 +139,9 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     let device = args.device.open()?;
     let (dtype, compute) = precision(&args, &device)?;
     if args.sentences.is_some() && args.mode == BenchMode::Train {
-        return Err(bad_input!("--sentences is for --mode infer; training has a picture a sentence"));
+        return Err(bad_input!(
+            "--sentences is for --mode infer; training has a picture a sentence"
+        ));
     }
     let batch = args.sentences.unwrap_or(args.batch) as usize;
     let steps = 1 + args.warmup + args.iters;

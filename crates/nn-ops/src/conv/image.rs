@@ -44,7 +44,7 @@ impl Geometry {
         self.c_in * self.kh * self.kw
     }
     /// A kernel-1, stride-1 convolution reads its input as it stands.
-    fn is_pointwise(&self) -> bool {
+    pub(crate) fn is_pointwise(&self) -> bool {
         self.kh == 1 && self.kw == 1 && self.stride == 1 && self.ph == 0 && self.pw == 0
     }
     /// Output rows unfolded at once, so that a tile stays near 4 MiB of f32.

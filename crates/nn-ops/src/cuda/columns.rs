@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::gemm::{Operand, tensor_product};
+use super::gemm::{Operand, product};
 use super::{MAPS, Output, device, int, launch, loop_grid, open, suffix};
 use crate::conv::Geometry;
 
@@ -56,7 +56,7 @@ pub(super) fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor) -> Result<Outp
             let cols = unfold(g, &xs.narrow(0, i, 1)?)?;
             let w = Operand::new(weight, (1, g.c_out, g.patch()));
             let cols = Operand::new(&cols, (1, g.patch(), cells));
-            tensor_product(w, cols, (1, g.c_out, g.ho, g.wo))
+            Ok(product(w, cols, (1, g.c_out, g.ho, g.wo), xs.dtype())?.tensor())
         })
         .collect::<Result<Vec<_>>>()?;
     Output::of(Tensor::cat(&all, 0)?)
@@ -69,7 +69,10 @@ pub(super) fn input_gradient(g: &Geometry, weight: &Tensor, dy: &Tensor) -> Resu
             let dy = dy.narrow(0, i, 1)?;
             let w = Operand::new(weight, (1, g.c_out, g.patch())).t();
             let shape = (1, g.patch(), cells);
-            fold(g, &tensor_product(w, Operand::new(&dy, (1, g.c_out, cells)), shape)?)
+            {
+                let dy = Operand::new(&dy, (1, g.c_out, cells));
+                fold(g, &product(w, dy, shape, weight.dtype())?.tensor())
+            }
         })
         .collect::<Result<Vec<_>>>()?;
     Tensor::cat(&all, 0)
@@ -83,9 +86,9 @@ pub(super) fn weight_gradient(g: &Geometry, xs: &Tensor, dy: &Tensor) -> Result<
         let dy = dy.narrow(0, i, 1)?;
         let right = Operand::new(&cols, (1, g.patch(), cells)).t();
         let shape = (g.c_out, g.c_in, g.kh, g.kw);
-        let part = tensor_product(Operand::new(&dy, (1, g.c_out, cells)), right, shape)?;
-        // Added in f32: a long sum in bf16 would lose the small parts.
-        let part = part.to_dtype(candle_core::DType::F32)?;
+        // In f32: a long sum in bf16 would lose the small parts.
+        let left = Operand::new(&dy, (1, g.c_out, cells));
+        let part = product(left, right, shape, candle_core::DType::F32)?.tensor();
         total = Some(match total {
             Some(t) => (t + part)?,
             None => part,

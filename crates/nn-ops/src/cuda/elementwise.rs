@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 
 use super::{ELEMENTWISE, Output, device, int, launch, loop_grid, open, suffix};
+use crate::dropout::Drawn;
 use crate::kernel::attach_storage;
 
 /// Exact GELU.
@@ -91,8 +92,45 @@ pub(crate) fn scale_samples(xs: &Tensor, scale: &Tensor) -> Result<Tensor> {
     attach_storage("drop-path", &[&xs], value, shape, backward)
 }
 
-/// Zeroes elements whose random word of `(key, index)` is below `threshold`, multiplies the others by `scale`.
-pub(crate) fn dropout(xs: &Tensor, key: u64, threshold: u32, scale: f32) -> Result<Tensor> {
+/// `xs + branch * scale`, one f32 factor a sample, a constant; none: 1.
+pub(crate) fn add_scaled(xs: &Tensor, branch: &Tensor, scale: Option<Tensor>) -> Result<Tensor> {
+    let (xs, branch) = (xs.contiguous()?, branch.contiguous()?);
+    let (dev, n) = (device(&xs)?, xs.elem_count());
+    let each = n / xs.dim(0)?.max(1);
+    let y = Output::new(&dev, xs.shape(), xs.dtype())?;
+    let factors = scale.as_ref().map(open).transpose()?;
+    launch!(
+        &dev,
+        ELEMENTWISE,
+        format!("add_{}", suffix(xs.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [
+            y.at,
+            open(&xs)?.at,
+            open(&branch)?.at,
+            factors.as_ref().map_or(0u64, |t| t.at),
+            n as u64,
+            each as u64,
+        ]
+    );
+    drop(factors);
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let db = match &scale {
+            None => grad.clone(),
+            Some(scale) => {
+                let flat = grad.reshape((1, n / each.max(1), each))?;
+                affine(&flat, Some(scale), None)?.tensor().reshape(grad.shape())?
+            }
+        };
+        Ok(vec![grad.clone(), db])
+    };
+    let (value, shape) = y.value();
+    attach_storage("add", &[&xs, &branch], value, shape, backward)
+}
+
+/// Zeroes elements whose random word of `(key, index)` is below the threshold, multiplies the others by the scale.
+pub(crate) fn dropout(xs: &Tensor, drawn: Drawn) -> Result<Tensor> {
+    let Drawn { key, threshold, scale } = drawn;
     let xs = xs.contiguous()?;
     let apply = move |xs: &Tensor| {
         let (dev, n) = (device(xs)?, xs.elem_count());
@@ -102,7 +140,7 @@ pub(crate) fn dropout(xs: &Tensor, key: u64, threshold: u32, scale: f32) -> Resu
             ELEMENTWISE,
             format!("dropout_{}", suffix(xs.dtype())?),
             loop_grid(n.div_ceil(4))?,
-            [y.at, open(xs)?.at, n as u64, key as u32, (key >> 32) as u32, threshold, scale]
+            [y.at, open(xs)?.at, n as u64, 0u64, key as u32, (key >> 32) as u32, threshold, scale]
         );
         Ok(y)
     };

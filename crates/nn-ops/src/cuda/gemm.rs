@@ -1,13 +1,13 @@
-//! Linear layers and batched products through cuBLAS, without copies of transposed operands.
+//! Linear layers and batched products, without copies of transposed operands.
 
-use candle_core::backend::BackendStorage;
-use candle_core::{Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{DType, Result, Shape, Tensor, bail};
 
+use super::blas::{Side, Types, products};
 use super::norm::column_sums;
-use super::{ELEMENTWISE, device, f32_of, int, launch, loop_grid, open, suffix};
+use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix};
 use crate::kernel::attach_storage;
 
-/// A contiguous operand `(batch, rows, cols)`, read as it stands or transposed.
+/// A contiguous operand `(batch, rows, cols)`, read as it stands or transposed. A batch of 1 stands for all.
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'a> {
     tensor: &'a Tensor,
@@ -27,37 +27,38 @@ impl<'a> Operand<'a> {
         let (_, r, c) = self.size;
         if self.transposed { (c, r) } else { (r, c) }
     }
-    fn layout(&self, start: usize) -> Result<Layout> {
-        let layout = Layout::contiguous_with_offset(Shape::from(self.size), start);
-        if self.transposed { layout.transpose(1, 2) } else { Ok(layout) }
-    }
 }
 
-/// The product of two operands, `(batch, m, n)` in memory.
-fn product(a: Operand, b: Operand) -> Result<candle_core::CudaStorage> {
-    let ((m, k), (kb, n), batch) = (a.extent(), b.extent(), a.size.0);
-    if k != kb || b.size.0 != batch {
+/// The product of two operands as a result of `shape`, in `dtype`.
+pub(super) fn product(
+    a: Operand,
+    b: Operand,
+    shape: impl Into<Shape>,
+    dtype: DType,
+) -> Result<Output> {
+    let ((m, k), (kb, n)) = (a.extent(), b.extent());
+    let batch = a.size.0.max(b.size.0);
+    let fits = |o: Operand| o.size.0 == batch || o.size.0 == 1;
+    if k != kb || !fits(a) || !fits(b) || a.tensor.dtype() != b.tensor.dtype() {
         bail!("matmul: {:?} and {:?} do not fit", a.size, b.size);
     }
     let (left, right) = (open(a.tensor)?, open(b.tensor)?);
-    let ((left, at_left), (right, at_right)) = (left.storage()?, right.storage()?);
-    left.matmul(right, (batch, m, n, k), &a.layout(at_left)?, &b.layout(at_right)?)
+    let side = |o: Operand, at: u64| {
+        let step = if o.size.0 == 1 { 0 } else { o.size.1 * o.size.2 };
+        Side { t: o.transposed, ..Side::new(at, o.size.2, step) }
+    };
+    let dev = device(a.tensor)?;
+    let out = Output::new(&dev, shape, dtype)?;
+    let types = Types { operands: a.tensor.dtype(), result: dtype };
+    products(&dev, batch, (m, n, k), side(a, left.at), side(b, right.at), out.at, types)?;
+    Ok(out)
 }
 
-/// The product as a tensor of `shape`.
-pub(super) fn tensor_product(a: Operand, b: Operand, shape: impl Into<Shape>) -> Result<Tensor> {
-    Ok(tensor(product(a, b)?, shape))
-}
-
-fn tensor(storage: candle_core::CudaStorage, shape: impl Into<Shape>) -> Tensor {
-    let op = candle_core::op::BackpropOp::none();
-    Tensor::from_storage(Storage::Cuda(storage), shape, op, false)
-}
-
-/// `xs wᵀ + b`; the weight is cast to the type of `xs`, the bias added in f32.
+/// `xs wᵀ + b`. The weight is cast to the type of `xs` for the product, its gradient comes in its own type; the bias is
+/// added in f32.
 pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let xs = xs.contiguous()?;
-    let weight = weight.to_dtype(xs.dtype())?.contiguous()?;
+    let weight = weight.contiguous()?;
     let bias = bias.map(f32_of).transpose()?;
     let (out, inner) = weight.dims2()?;
     let mut shape = xs.dims().to_vec();
@@ -65,32 +66,42 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
     if let Some(last) = shape.last_mut() {
         *last = out;
     }
+    let dtype = xs.dtype();
     let (x_size, w_size, y_size) = ((1, rows, inner), (1, out, inner), (1, rows, out));
-    let value = product(Operand::new(&xs, x_size), Operand::new(&weight, w_size).t())?;
+    let cast = weight.detach().to_dtype(dtype)?;
+    let y = product(Operand::new(&xs, x_size), Operand::new(&cast, w_size).t(), shape, dtype)?;
     if let Some(b) = &bias {
         let (dev, n) = (device(&xs)?, rows * out);
         launch!(
             &dev,
             ELEMENTWISE,
-            format!("bias_{}", suffix(xs.dtype())?),
+            format!("bias_{}", suffix(dtype)?),
             loop_grid(n.div_ceil(4))?,
-            [super::base(&value)?, open(b)?.at, n as u64, int(out)?]
+            [y.at, open(b)?.at, n as u64, int(out)?]
         );
     }
     let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
     let (need_x, need_w) = (xs.track_op(), weight.track_op());
     let backward = move |_: &Tensor, grad: &Tensor| {
-        let (x, w) = (Operand::new(&xd, x_size), Operand::new(&wd, w_size));
         let g = Operand::new(grad, y_size);
-        let dx = if need_x { tensor_product(g, w, xd.shape())? } else { xd.clone() };
-        let dw = if need_w { tensor_product(g.t(), x, (out, inner))? } else { wd.clone() };
+        let dx = if need_x {
+            let w = wd.to_dtype(dtype)?;
+            product(g, Operand::new(&w, w_size), xd.shape(), dtype)?.tensor()
+        } else {
+            xd.clone()
+        };
+        let dw = if need_w {
+            product(g.t(), Operand::new(&xd, x_size), (out, inner), wd.dtype())?.tensor()
+        } else {
+            wd.clone()
+        };
         let mut found = vec![dx, dw];
         if has_bias {
             found.push(column_sums(&grad.reshape((rows, out))?, 1.0)?);
         }
         Ok(found)
     };
-    let value = Storage::Cuda(value);
+    let (value, shape) = y.value();
     match &bias {
         Some(b) => attach_storage("linear", &[&xs, &weight, b], value, shape, backward),
         None => attach_storage("linear", &[&xs, &weight], value, shape, backward),
@@ -100,7 +111,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
 /// `a b`, or `a bᵀ`, for equal leading dimensions.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
     let (a, b) = (a.contiguous()?, b.to_dtype(a.dtype())?.contiguous()?);
-    let rank = a.rank();
+    let (rank, dtype) = (a.rank(), a.dtype());
     let batch: usize = a.dims()[..rank - 2].iter().product();
     let size =
         |t: &Tensor| Ok::<_, candle_core::Error>((batch, t.dim(rank - 2)?, t.dim(rank - 1)?));
@@ -109,34 +120,36 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor
     let mut shape = a.dims().to_vec();
     shape[rank - 1] = n;
     let right = Operand::new(&b, b_size);
-    let value = product(Operand::new(&a, a_size), if transpose_b { right.t() } else { right })?;
+    let right = if transpose_b { right.t() } else { right };
+    let (value, shape) = product(Operand::new(&a, a_size), right, shape, dtype)?.value();
     let (ad, bd) = (a.detach(), b.detach());
     let (need_a, need_b) = (a.track_op(), b.track_op());
     let backward = move |_: &Tensor, grad: &Tensor| {
         let (x, y) = (Operand::new(&ad, a_size), Operand::new(&bd, b_size));
         let g = Operand::new(grad, (batch, a_size.1, n));
         let da = if need_a {
-            tensor_product(g, if transpose_b { y } else { y.t() }, ad.shape())?
+            product(g, if transpose_b { y } else { y.t() }, ad.shape(), dtype)?.tensor()
         } else {
             ad.clone()
         };
         let db = if need_b {
-            let storage = if transpose_b { product(g.t(), x)? } else { product(x.t(), g)? };
-            tensor(storage, bd.shape())
+            let (left, right) = if transpose_b { (g.t(), x) } else { (x.t(), g) };
+            product(left, right, bd.shape(), dtype)?.tensor()
         } else {
             bd.clone()
         };
         Ok(vec![da, db])
     };
-    attach_storage("matmul", &[&a, &b], Storage::Cuda(value), shape, backward)
+    attach_storage("matmul", &[&a, &b], value, shape, backward)
 }
 
-/// Whether cuBLAS may round f32 operands to TF32 (19 bits) on the tensor cores. Off at first; the choice of the process.
+/// Whether cuBLAS and cuDNN may round f32 operands to TF32 (19 bits) on the tensor cores. Off at first; the choice of the
+/// process.
 pub(crate) fn set_tf32(allowed: bool) {
     candle_core::cuda_backend::set_gemm_reduced_precision_f32(allowed);
 }
 
 /// What [`set_tf32`] was last given.
-pub(crate) fn tf32() -> bool {
+pub(super) fn tf32() -> bool {
     candle_core::cuda_backend::gemm_reduced_precision_f32()
 }

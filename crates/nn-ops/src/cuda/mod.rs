@@ -4,6 +4,8 @@
 //! activations. Each operation stands beside its composition, which is the oracle of `selftest`. Results are the same every
 //! time: no atomics, sums in a fixed split. Everything is queued on one stream; nothing here waits for the device.
 
+mod attend;
+mod blas;
 #[cfg(not(feature = "cudnn"))]
 mod columns;
 mod conv;
@@ -16,6 +18,7 @@ mod norm;
 mod optim;
 mod rows;
 mod softmax;
+mod take;
 
 use std::ops::Deref;
 
@@ -25,14 +28,16 @@ use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
 
+pub(crate) use attend::{AT_ONCE, attend};
 pub(crate) use conv::conv2d;
-pub(crate) use elementwise::{channel_affine, dropout, gelu, relu, scale_samples};
+pub(crate) use elementwise::{add_scaled, channel_affine, dropout, gelu, relu, scale_samples};
 pub(crate) use gemm::{linear, matmul, set_tf32};
 pub(crate) use maps::{max_pool2d, resize_bilinear, window_sum};
 pub(crate) use norm::{batch_norm, batch_statistics, instance_norm, layer_norm};
 pub(crate) use optim::{Moved, adamw, norm_of, scale_all};
 pub(crate) use rows::relative_bias;
 pub(crate) use softmax::attention_softmax;
+pub(crate) use take::{take_rows, turn};
 
 /// Compiled kernels of one source file.
 #[derive(Clone, Copy)]
@@ -53,6 +58,7 @@ module!(ELEMENTWISE, "elementwise");
 module!(MAPS, "maps");
 module!(NORM, "norm");
 module!(OPTIM, "optim");
+module!(ROWS, "rows");
 module!(SOFTMAX, "softmax");
 
 /// Ending of the kernels' names for a type.
@@ -155,6 +161,11 @@ impl Output {
         };
         let at = base(&storage)?;
         Ok(Self { storage, at, shape: t.shape().clone() })
+    }
+
+    /// Its element type.
+    pub(crate) fn dtype(&self) -> DType {
+        self.storage.dtype_name()
     }
 
     /// As a tensor outside any graph.

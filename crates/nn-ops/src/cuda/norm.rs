@@ -1,6 +1,6 @@
 //! Layer, instance and batch normalisation, and sums down columns.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::{NORM, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix};
 use crate::kernel::attach_storage;
@@ -15,26 +15,35 @@ fn chunks(rows: usize, columns: usize) -> (usize, usize) {
 
 /// `scale` times the sums of the columns of `(rows, cols)`, f32 `(cols)`.
 pub(crate) fn column_sums(xs: &Tensor, scale: f64) -> Result<Tensor> {
-    let (rows, cols) = xs.dims2()?;
-    let dev = device(xs)?;
+    column_sums_at(&device(xs)?, open(xs)?.at, xs.dims2()?, scale, xs.dtype())
+}
+
+/// The same of what lies at an address.
+pub(super) fn column_sums_at(
+    dev: &CudaDevice,
+    at: u64,
+    (rows, cols): (usize, usize),
+    scale: f64,
+    dtype: DType,
+) -> Result<Tensor> {
     let (count, per) = chunks(rows, cols);
-    let pass = |xs: &Tensor, (count, per): (usize, usize), scale: f64| {
-        let (rows, cols) = xs.dims2()?;
-        let out = Output::new(&dev, (count, cols), DType::F32)?;
+    let pass = |at: u64, rows: usize, (count, per): (usize, usize), scale: f64, dtype: DType| {
+        let out = Output::new(dev, (count, cols), DType::F32)?;
         let config = grid((cols.div_ceil(32), count, 1), (32, 8))?;
         launch!(
-            &dev,
+            dev,
             NORM,
-            format!("columns_{}", suffix(xs.dtype())?),
+            format!("columns_{}", suffix(dtype)?),
             config,
-            [out.at, open(xs)?.at, rows as u64, cols as u64, per as u64, scale as f32]
+            [out.at, at, rows as u64, cols as u64, per as u64, scale as f32]
         );
         Ok::<_, candle_core::Error>(out.tensor())
     };
     if count == 1 {
-        return pass(xs, (1, rows), scale)?.reshape(cols);
+        return pass(at, rows, (1, rows), scale, dtype)?.reshape(cols);
     }
-    pass(&pass(xs, (count, per), 1.0)?, (1, count), scale)?.reshape(cols)
+    let parts = pass(at, rows, (count, per), 1.0, dtype)?;
+    pass(open(&parts)?.at, count, (1, count), scale, DType::F32)?.reshape(cols)
 }
 
 pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {

@@ -72,6 +72,21 @@ __device__ void channels_of(T *y, const T *x, const float *scale, const float *s
   }
 }
 
+// y = x + b * scale[sample]; scale may be null (1). n elements, `each` of a sample.
+template <class T> __device__ void add_of(T *y, const T *x, const T *b, const float *scale, u64 n, u64 each) {
+  if ((each & 3) == 0) {
+    EACH(n / 4) {
+      float s = scale ? scale[i * 4 / each] : 1.f;
+      Four<T> p = ((const Four<T> *)x)[i], q = ((const Four<T> *)b)[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) p.v[j] = down<T>(up(p.v[j]) + up(q.v[j]) * s);
+      ((Four<T> *)y)[i] = p;
+    }
+  } else {
+    EACH(n) y[i] = down<T>(up(x[i]) + up(b[i]) * (scale ? scale[i / each] : 1.f));
+  }
+}
+
 // Philox4x32-10 (Salmon et al. 2011): four random words of a counter and a key. The CPU path computes the same words.
 __device__ __forceinline__ void philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
 #pragma unroll
@@ -86,14 +101,19 @@ __device__ __forceinline__ void philox(uint32_t c[4], uint32_t k0, uint32_t k1) 
     k1 += 0xBB67AE85u;
   }
 }
-// Keeps x where the word of its index is not below the threshold, times `scale`.
+// Keeps x where the word of its index is not below the threshold, times `scale`. Indices begin at `start`.
 template <class T>
-__device__ void dropout_of(T *y, const T *x, u64 n, uint32_t k0, uint32_t k1, uint32_t threshold, float scale) {
-  EACH((n + 3) / 4) {
-    uint32_t c[4] = {(uint32_t)i, (uint32_t)(i >> 32), 0u, 0u};
+__device__ void dropout_of(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint32_t k1, uint32_t threshold, float scale) {
+  u64 first = start / 4, end = start + n;
+  EACH((end + 3) / 4 - first) {
+    u64 block = first + i;
+    uint32_t c[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0u, 0u};
     philox(c, k0, k1);
-    for (int j = 0; j < 4 && i * 4 + j < n; j++)
-      y[i * 4 + j] = down<T>(c[j] < threshold ? 0.f : up(x[i * 4 + j]) * scale);
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      u64 e = block * 4 + j;
+      if (e >= start && e < end) y[e - start] = down<T>(c[j] < threshold ? 0.f : up(x[e - start]) * scale);
+    }
   }
 }
 
@@ -107,9 +127,12 @@ __device__ void dropout_of(T *y, const T *x, u64 n, uint32_t k0, uint32_t k1, ui
                                           int cells) {                                                   \
     channels_of(y, x, scale, shift, n, c, cells);                                                        \
   }                                                                                                      \
-  extern "C" __global__ void dropout_##S(T *y, const T *x, u64 n, uint32_t k0, uint32_t k1, uint32_t threshold, \
-                                         float scale) {                                                  \
-    dropout_of(y, x, n, k0, k1, threshold, scale);                                                       \
+  extern "C" __global__ void add_##S(T *y, const T *x, const T *b, const float *scale, u64 n, u64 each) {  \
+    add_of(y, x, b, scale, n, each);                                                                      \
+  }                                                                                                      \
+  extern "C" __global__ void dropout_##S(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint32_t k1,       \
+                                         uint32_t threshold, float scale) {                              \
+    dropout_of(y, x, n, start, k0, k1, threshold, scale);                                                \
   }
 EXPORT(float, f32)
 EXPORT(bf16, bf16)

@@ -2,7 +2,7 @@
 #include "common.cuh"
 
 // Row r belongs to query r % n, head r / n % m, group r / (n m). bias (M, N, K) and mask (W, NM, K) are f32 or null.
-struct Terms { const float *bias, *mask; int k, n, m, w, nm; float scale; };
+struct Terms { const float *bias, *mask; int k, n, m, w, nm, first; float scale; };
 
 __device__ __forceinline__ void rows_of(const Terms &t, u64 r, const float *&b, const float *&a) {
   int query = (int)(r % t.n);
@@ -10,7 +10,7 @@ __device__ __forceinline__ void rows_of(const Terms &t, u64 r, const float *&b, 
   int head = (int)(rest % t.m);
   u64 group = rest / t.m;
   b = t.bias ? t.bias + ((u64)head * t.n + query) * t.k : nullptr;
-  a = t.mask ? t.mask + ((group % t.w) * t.nm + query % t.nm) * t.k : nullptr;
+  a = t.mask ? t.mask + (((group + t.first) % t.w) * t.nm + query % t.nm) * t.k : nullptr;
 }
 __device__ __forceinline__ float score(float x, const Terms &t, const float *b, const float *a, int i) {
   float v = x * t.scale;
@@ -91,8 +91,8 @@ template <class T> __device__ void backward_block(T *dx, const T *y, const T *g,
 
 #define WARPS(T, S, V)                                                                                              \
   extern "C" __global__ void softmax_warp##V##_##S(T *y, const T *x, u64 rows, const float *bias, const float *mask, \
-                                                   int k, int n, int m, int w, int nm, float scale) {                \
-    forward_warp<T, V>(y, x, rows, Terms{bias, mask, k, n, m, w, nm, scale});                                        \
+                                                   int k, int n, int m, int w, int nm, int first, float scale) {                \
+    forward_warp<T, V>(y, x, rows, Terms{bias, mask, k, n, m, w, nm, first, scale});                                        \
   }                                                                                                                  \
   extern "C" __global__ void softmax_back_warp##V##_##S(T *dx, const T *y, const T *g, u64 rows, int k, float scale) { \
     backward_warp<T, V>(dx, y, g, rows, k, scale);                                                                   \
@@ -100,8 +100,8 @@ template <class T> __device__ void backward_block(T *dx, const T *y, const T *g,
 #define EXPORT(T, S)                                                                                                 \
   WARPS(T, S, 1) WARPS(T, S, 5) WARPS(T, S, 32)                                                                      \
   extern "C" __global__ void softmax_block_##S(T *y, const T *x, u64 rows, const float *bias, const float *mask,     \
-                                               int k, int n, int m, int w, int nm, float scale) {                    \
-    forward_block<T>(y, x, Terms{bias, mask, k, n, m, w, nm, scale});                                                \
+                                               int k, int n, int m, int w, int nm, int first, float scale) {                    \
+    forward_block<T>(y, x, Terms{bias, mask, k, n, m, w, nm, first, scale});                                                \
   }                                                                                                                  \
   extern "C" __global__ void softmax_back_block_##S(T *dx, const T *y, const T *g, u64 rows, int k, float scale) {   \
     backward_block<T>(dx, y, g, k, scale);                                                                           \

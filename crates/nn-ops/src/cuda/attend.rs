@@ -1,0 +1,337 @@
+//! Attention in one operation: heads are cut out of the projections as they come, scores are never part of the graph.
+//!
+//! Scores are computed anew in the backward pass, some groups at a time, so that neither pass keeps more than [`AT_ONCE`]
+//! bytes of them: a map of 3,600 cells has 13 million scores a head.
+
+use candle_core::{CudaDevice, DType, Result, Tensor};
+
+use super::blas::{Side, Types, products};
+
+use super::softmax::{Rows, softmax_gradient_rows, softmax_rows};
+use super::{ELEMENTWISE, Output, ROWS, device, f32_of, int, launch, loop_grid, open, suffix};
+use crate::attend::Projected;
+use crate::dropout::Drawn;
+use crate::kernel::attach_storage;
+use crate::softmax::ScoreTerms;
+
+/// Bytes of scores at once.
+pub(crate) const AT_ONCE: usize = 256 << 20;
+
+/// Sizes of one attention.
+#[derive(Clone, Copy)]
+struct Size {
+    groups: usize,
+    heads: usize,
+    queries: usize,
+    keys: usize,
+    width: usize,
+}
+
+impl Size {
+    /// Groups whose scores are computed together.
+    fn chunk(&self, dtype: DType, at_once: usize) -> usize {
+        let each = self.heads * self.queries * self.keys * dtype.size_in_bytes();
+        (at_once / each.max(1)).clamp(1, self.groups)
+    }
+}
+
+/// Where queries, keys and values stand: the input, and the part of its channels.
+#[derive(Clone, Copy)]
+struct Place {
+    input: usize,
+    part: usize,
+    of: usize,
+}
+
+fn places(x: &Projected) -> [Place; 3] {
+    let at = |input: usize, part: usize, of: usize| Place { input, part, of };
+    match x {
+        Projected::One(_) => [at(0, 0, 3), at(0, 1, 3), at(0, 2, 3)],
+        Projected::Two(..) => [at(0, 0, 1), at(1, 0, 2), at(1, 1, 2)],
+        Projected::Three(..) => [at(0, 0, 1), at(1, 0, 1), at(2, 0, 1)],
+    }
+}
+
+/// As [`crate::attend_projected`], on checked sizes.
+pub(crate) fn attend(
+    x: Projected,
+    heads: usize,
+    terms: ScoreTerms,
+    drop: Option<Drawn>,
+    at_once: usize,
+) -> Result<Tensor> {
+    let places = places(&x);
+    let inputs = match x {
+        Projected::One(t) => vec![t],
+        Projected::Two(q, kv) => vec![q, kv],
+        Projected::Three(q, k, v) => vec![q, k, v],
+    };
+    let inputs = inputs.into_iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
+    let (groups, queries, wide) = inputs[0].dims3()?;
+    let keys = inputs[places[1].input].dim(1)?;
+    let size = Size { groups, heads, queries, keys, width: wide / places[0].of / heads };
+    let bias = terms.bias.map(f32_of).transpose()?;
+    let mask = terms.mask.map(|t| f32_of(&t.detach())).transpose()?;
+    let pass = Pass { size, places, mask, drop, at_once };
+    let detached: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
+    let fixed = bias.as_ref().map(Tensor::detach);
+    let (value, shape) = pass.forward(&detached, fixed.as_ref())?.value();
+    let backward = move |_: &Tensor, grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
+    let mut all: Vec<&Tensor> = inputs.iter().collect();
+    all.extend(&bias);
+    attach_storage("attend", &all, value, shape, backward)
+}
+
+struct Pass {
+    size: Size,
+    places: [Place; 3],
+    mask: Option<Tensor>,
+    drop: Option<Drawn>,
+    at_once: usize,
+}
+
+impl Pass {
+    /// Queries, keys and values by heads, `(G, M, rows, d)` each.
+    fn split(&self, inputs: &[Tensor]) -> Result<[Output; 3]> {
+        let one = |p: Place| cut(&inputs[p.input], p, self.size);
+        Ok([one(self.places[0])?, one(self.places[1])?, one(self.places[2])?])
+    }
+
+    /// `softmax(q kᵀ / sqrt(d) + bias + mask)` of groups `from..from + count` into `scores`.
+    fn weights(
+        &self,
+        dev: &CudaDevice,
+        [q, k]: [u64; 2],
+        bias: Option<&Tensor>,
+        (from, count): (usize, usize),
+        scores: &Output,
+        dtype: DType,
+    ) -> Result<()> {
+        let Size { heads, queries, keys, width, .. } = self.size;
+        let bytes = dtype.size_in_bytes();
+        let at = |base: u64, rows: usize| base + (from * heads * rows * width * bytes) as u64;
+        let q = Side::new(at(q, queries), width, queries * width);
+        let k = Side::new(at(k, keys), width, keys * width);
+        let types = Types::all(dtype);
+        products(dev, count * heads, (queries, keys, width), q, k.t(), scores.at, types)?;
+        let rows = Rows { groups: count, first: from, heads, queries, keys };
+        softmax_rows(dev, scores.at, scores.at, rows, self.scale(), bias, self.mask.as_ref(), dtype)
+    }
+
+    fn scale(&self) -> f64 {
+        1.0 / (self.size.width as f64).sqrt()
+    }
+
+    /// Drops elements of the scores of groups from `from` on; the mask of an element depends on its own place only.
+    fn dropped(
+        &self,
+        dev: &CudaDevice,
+        from: usize,
+        of: u64,
+        n: usize,
+        into: u64,
+        dtype: DType,
+    ) -> Result<()> {
+        let Some(d) = self.drop else { return Ok(()) };
+        let Size { heads, queries, keys, .. } = self.size;
+        let start = (from * heads * queries * keys) as u64;
+        launch!(
+            dev,
+            ELEMENTWISE,
+            format!("dropout_{}", suffix(dtype)?),
+            loop_grid(n.div_ceil(4))?,
+            [into, of, n as u64, start, d.key as u32, (d.key >> 32) as u32, d.threshold, d.scale]
+        );
+        Ok(())
+    }
+
+    fn forward(&self, inputs: &[Tensor], bias: Option<&Tensor>) -> Result<Output> {
+        let (dev, dtype) = (device(&inputs[0])?, inputs[0].dtype());
+        let Size { groups, heads, queries, keys, width } = self.size;
+        let [q, k, v] = self.split(inputs)?;
+        let out = Output::new(&dev, (groups, heads, queries, width), dtype)?;
+        let chunk = self.size.chunk(dtype, self.at_once);
+        let scores = Output::new(&dev, (chunk, heads, queries, keys), dtype)?;
+        let bytes = dtype.size_in_bytes();
+        for from in (0..groups).step_by(chunk) {
+            let count = chunk.min(groups - from);
+            self.weights(&dev, [q.at, k.at], bias, (from, count), &scores, dtype)?;
+            let n = count * heads * queries * keys;
+            self.dropped(&dev, from, scores.at, n, scores.at, dtype)?;
+            let p = Side::new(scores.at, keys, queries * keys);
+            let v =
+                Side::new(v.at + (from * heads * keys * width * bytes) as u64, width, keys * width);
+            let to = out.at + (from * heads * queries * width * bytes) as u64;
+            products(&dev, count * heads, (queries, width, keys), p, v, to, Types::all(dtype))?;
+        }
+        let joined = Output::new(&dev, (groups, queries, heads * width), dtype)?;
+        let whole = Place { input: 0, part: 0, of: 1 };
+        join(&dev, &out, joined.at, whole, queries, self.size, dtype)?;
+        Ok(joined)
+    }
+
+    fn backward(
+        &self,
+        inputs: &[Tensor],
+        bias: Option<&Tensor>,
+        grad: &Tensor,
+    ) -> Result<Vec<Tensor>> {
+        let (dev, dtype) = (device(&inputs[0])?, inputs[0].dtype());
+        let Size { groups, heads, queries, keys, width } = self.size;
+        let [q, k, v] = self.split(inputs)?;
+        let g = cut(grad, Place { input: 0, part: 0, of: 1 }, self.size)?;
+        let new = |rows: usize| Output::new(&dev, (groups, heads, rows, width), dtype);
+        let (dq, dk, dv) = (new(queries)?, new(keys)?, new(keys)?);
+        let chunk = self.size.chunk(dtype, self.at_once);
+        let scores = || Output::new(&dev, (chunk, heads, queries, keys), dtype);
+        let (p, ds) = (scores()?, scores()?);
+        let kept = if self.drop.is_some() { Some(scores()?) } else { None };
+        let (bytes, types) = (dtype.size_in_bytes(), Types::all(dtype));
+        let mut db: Option<Tensor> = None;
+        for from in (0..groups).step_by(chunk) {
+            let count = chunk.min(groups - from);
+            let (batch, n) = (count * heads, count * heads * queries * keys);
+            let at = |base: u64, rows: usize| base + (from * heads * rows * width * bytes) as u64;
+            let tokens = |o: &Output, rows: usize| Side::new(at(o.at, rows), width, rows * width);
+            let square = |o: &Output| Side::new(o.at, keys, queries * keys);
+            self.weights(&dev, [q.at, k.at], bias, (from, count), &p, dtype)?;
+            let used = match &kept {
+                Some(kept) => {
+                    self.dropped(&dev, from, p.at, n, kept.at, dtype)?;
+                    kept
+                }
+                None => &p,
+            };
+            let dy = tokens(&g, queries);
+            products(
+                &dev,
+                batch,
+                (keys, width, queries),
+                square(used).t(),
+                dy,
+                at(dv.at, keys),
+                types,
+            )?;
+            products(&dev, batch, (queries, keys, width), dy, tokens(&v, keys).t(), ds.at, types)?;
+            self.dropped(&dev, from, ds.at, n, ds.at, dtype)?;
+            softmax_gradient_rows(
+                &dev,
+                ds.at,
+                p.at,
+                ds.at,
+                batch * queries,
+                keys,
+                self.scale(),
+                dtype,
+            )?;
+            products(
+                &dev,
+                batch,
+                (queries, width, keys),
+                square(&ds),
+                tokens(&k, keys),
+                at(dq.at, queries),
+                types,
+            )?;
+            products(
+                &dev,
+                batch,
+                (keys, width, queries),
+                square(&ds).t(),
+                tokens(&q, queries),
+                at(dk.at, keys),
+                types,
+            )?;
+            if bias.is_some() {
+                let part = ds.sums(count, heads * queries * keys, 1.0 / self.scale())?;
+                db = Some(match db {
+                    Some(sum) => (sum + part)?,
+                    None => part,
+                });
+            }
+        }
+        let mut found = Vec::with_capacity(4);
+        for (i, input) in inputs.iter().enumerate() {
+            let d = Output::new(&dev, input.shape(), dtype)?;
+            for (place, (from, rows)) in
+                self.places.iter().zip([(&dq, queries), (&dk, keys), (&dv, keys)])
+            {
+                if place.input == i {
+                    join(&dev, from, d.at, *place, rows, self.size, dtype)?;
+                }
+            }
+            found.push(d.tensor());
+        }
+        if let Some(db) = db {
+            found.push(db.reshape((heads, queries, keys))?);
+        }
+        Ok(found)
+    }
+}
+
+impl Output {
+    /// Sums down the columns of the first `rows` rows.
+    fn sums(&self, rows: usize, cols: usize, scale: f64) -> Result<Tensor> {
+        super::norm::column_sums_at(
+            &self.storage.device,
+            self.at,
+            (rows, cols),
+            scale,
+            self.dtype(),
+        )
+    }
+}
+
+/// One part of a projection by heads.
+fn cut(x: &Tensor, place: Place, size: Size) -> Result<Output> {
+    let (dev, dtype, rows) = (device(x)?, x.dtype(), x.dim(1)?);
+    let y = Output::new(&dev, (size.groups, size.heads, rows, size.width), dtype)?;
+    moved(&dev, y.at, open(x)?.at, place, rows, size, dtype, false)?;
+    Ok(y)
+}
+
+/// Heads back into their part of a projection.
+fn join(
+    dev: &CudaDevice,
+    x: &Output,
+    into: u64,
+    place: Place,
+    rows: usize,
+    size: Size,
+    dtype: DType,
+) -> Result<()> {
+    moved(dev, into, x.at, place, rows, size, dtype, true)
+}
+
+#[allow(clippy::too_many_arguments)]
+fn moved(
+    dev: &CudaDevice,
+    to: u64,
+    from: u64,
+    place: Place,
+    rows: usize,
+    size: Size,
+    dtype: DType,
+    back: bool,
+) -> Result<()> {
+    let channels = size.heads * size.width;
+    let total = size.groups * rows * channels;
+    launch!(
+        dev,
+        ROWS,
+        format!("heads_{}", suffix(dtype)?),
+        loop_grid(total.div_ceil(4))?,
+        [
+            to,
+            from,
+            total as u64,
+            int(rows)?,
+            int(size.heads)?,
+            int(size.width)?,
+            int(place.of * channels)?,
+            int(place.part * channels)?,
+            i32::from(back),
+        ]
+    );
+    Ok(())
+}

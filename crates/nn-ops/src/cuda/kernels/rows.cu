@@ -1,0 +1,63 @@
+// Rows and heads put into another order: windows of a map, heads of a projection, tokens and channels exchanged.
+#include "common.cuh"
+
+#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
+#define NONE 0xffffffffu
+
+// y[b][i] = x[b][take[i]], or the filling (f32 or null: zeros). V elements at a time, c divides by V.
+template <class T, class P, int V>
+__device__ void take_of(T *y, const T *x, const uint32_t *take, const float *fill, u64 total, int n, int rows, int c) {
+  int parts = c / V;
+  EACH(total / V) {
+    int p = (int)(i % parts);
+    u64 row = i / parts;
+    uint32_t from = take[row % n];
+    P v;
+    if (from != NONE) {
+      v = ((const P *)x)[((row / n) * rows + from) * parts + p];
+    } else {
+      T *e = (T *)&v;
+      for (int j = 0; j < V; j++) e[j] = down<T>(fill ? fill[p * V + j] : 0.f);
+    }
+    ((P *)y)[i] = v;
+  }
+}
+// Heads out of a projection: y[g][m][i][j] = x[g][i][(part m + m) d + j]; and back. wide = parts * heads * d.
+template <class T, class P, int V>
+__device__ void heads_of(T *y, const T *x, u64 total, int n, int m, int d, int wide, int offset, bool back) {
+  int dv = d / V;
+  EACH(total / V) {
+    int j = (int)(i % dv);
+    u64 r = i / dv;
+    int row = (int)(r % n), head = (int)(r / n % m);
+    u64 g = r / ((u64)n * m), at = (((g * n + row) * wide) + offset + head * d) / V + j;
+    if (back) ((P *)y)[at] = ((const P *)x)[i];
+    else ((P *)y)[i] = ((const P *)x)[at];
+  }
+}
+// (B, n, c) to (B, c, n); blocks of (32, 8), grid (c / 32, n / 32, B)
+template <class T> __device__ void turn_of(T *y, const T *x, int n, int c) {
+  __shared__ T tile[32][33];
+  u64 base = (u64)blockIdx.z * n * c;
+  int col = blockIdx.x * 32 + threadIdx.x, row = blockIdx.y * 32 + threadIdx.y;
+  for (int k = 0; k < 32; k += 8)
+    if (col < c && row + k < n) tile[threadIdx.y + k][threadIdx.x] = x[base + (u64)(row + k) * c + col];
+  __syncthreads();
+  int to = blockIdx.y * 32 + threadIdx.x, from = blockIdx.x * 32 + threadIdx.y;
+  for (int k = 0; k < 32; k += 8)
+    if (to < n && from + k < c) y[base + (u64)(from + k) * n + to] = tile[threadIdx.x][threadIdx.y + k];
+}
+
+#define EXPORT(T, S)                                                                                                      \
+  extern "C" __global__ void take_##S(T *y, const T *x, const uint32_t *take, const float *fill, u64 total, int n,        \
+                                      int rows, int c) {                                                                  \
+    if (c % 4 == 0) take_of<T, Four<T>, 4>(y, x, take, fill, total, n, rows, c);                                          \
+    else take_of<T, T, 1>(y, x, take, fill, total, n, rows, c);                                                           \
+  }                                                                                                                       \
+  extern "C" __global__ void heads_##S(T *y, const T *x, u64 total, int n, int m, int d, int wide, int offset, int back) { \
+    if (d % 4 == 0) heads_of<T, Four<T>, 4>(y, x, total, n, m, d, wide, offset, back);                                    \
+    else heads_of<T, T, 1>(y, x, total, n, m, d, wide, offset, back);                                                     \
+  }                                                                                                                       \
+  extern "C" __global__ void turn_##S(T *y, const T *x, int n, int c) { turn_of(y, x, n, c); }
+EXPORT(float, f32)
+EXPORT(bf16, bf16)
