@@ -1,0 +1,116 @@
+//! The JPEGs that cameras and data sets are made of (ITU T.81: baseline, Huffman, 8 bits, one scan), equal to libjpeg-turbo byte for byte:
+//! its `islow` inverse DCT, its "fancy" upsampling and its integer colour conversion, which is what Pillow and torchvision decode with.
+//!
+//! Whatever is unusual (progressive, CMYK, odd samplings, several scans, any fault) is left to the general decoder, which also
+//! finds the words for what is wrong. So this one may give up anywhere, and nothing it accepts needs a second opinion.
+
+mod color;
+mod entropy;
+mod frame;
+mod huffman;
+mod idct;
+mod upsample;
+
+use std::cell::RefCell;
+
+use entropy::{BlockReader, Unstuffed};
+use frame::{Frame, Sampling};
+use upsample::Planes;
+
+/// Scratch memory above this is given back after a picture.
+const KEPT_BYTES: usize = 32 << 20;
+
+/// A decoded picture.
+pub(super) struct Decoded {
+    pub(super) width: u32,
+    pub(super) height: u32,
+    /// `(height, width, 3)`.
+    pub(super) rgb: Vec<u8>,
+    /// Where in the file the EXIF block (without its title) lies.
+    pub(super) exif: Option<std::ops::Range<usize>>,
+}
+
+#[derive(Default)]
+struct Scratch {
+    coded: Unstuffed,
+    planes: Planes,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// Decodes a file if it is of the usual kind and without fault. `fits` says whether a height and width may be decoded.
+pub(super) fn decode(bytes: &[u8], fits: impl Fn(u32, u32) -> bool) -> Option<Decoded> {
+    let frame = Frame::parse(bytes)?;
+    if !fits(frame.height as u32, frame.width as u32) {
+        return None;
+    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        let rgb = scratch.decode(bytes, &frame);
+        if scratch.coded.bytes() + scratch.planes.bytes() > KEPT_BYTES {
+            *scratch = Scratch::default();
+        }
+        let (width, height) = (frame.width as u32, frame.height as u32);
+        Some(Decoded { width, height, rgb: rgb?, exif: frame.exif })
+    })
+}
+
+impl Scratch {
+    fn decode(&mut self, bytes: &[u8], frame: &Frame) -> Option<Vec<u8>> {
+        self.coded.read(bytes, frame.scan_start)?;
+        // No block takes less than two bits: what is too short is known before memory is taken.
+        let blocks = frame.mcus_down() * frame.mcus_across() * frame.blocks_per_mcu();
+        if self.coded.bits() < blocks * 2 {
+            return None;
+        }
+        self.planes.start(frame);
+        let mut rgb = Vec::with_capacity(frame.width * frame.height * 3);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
+            // SAFETY: the processor has AVX2 and BMI2.
+            unsafe { self.rows_avx2(frame, &mut rgb)? };
+            return Some(rgb);
+        }
+        self.rows(frame, &mut rgb)?;
+        Some(rgb)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
+    fn rows_avx2(&mut self, frame: &Frame, rgb: &mut Vec<u8>) -> Option<()> {
+        self.rows(frame, rgb)
+    }
+
+    /// Row of blocks by row of blocks, the pixels as soon as all their samples are there.
+    #[inline(always)]
+    fn rows(&mut self, frame: &Frame, rgb: &mut Vec<u8>) -> Option<()> {
+        let mut reader = BlockReader::new(frame, &self.coded);
+        let mut coefficients = [0i16; 64];
+        let (down, across) = (frame.mcus_down(), frame.mcus_across());
+        for mcu_row in 0..down {
+            for mcu in 0..across {
+                reader.start_mcu()?;
+                for (c, component) in frame.components.iter().enumerate() {
+                    let (h, v) = if c == 0 { frame.sampling.luma_blocks() } else { (1, 1) };
+                    for block in 0..h * v {
+                        let (x, y) = (mcu * h + block % h, mcu_row * v + block / h);
+                        let last = reader.block(c, component, &mut coefficients)?;
+                        self.planes.put(c, x, y, &mut coefficients, last);
+                    }
+                }
+            }
+            let ready = if mcu_row + 1 == down {
+                frame.height
+            } else {
+                match frame.sampling {
+                    Sampling::Gray | Sampling::Full | Sampling::Halved => (mcu_row + 1) * 8,
+                    // The last row of colours waits for the one below it.
+                    Sampling::Quartered => ((mcu_row + 1) * 8 - 1) * 2,
+                }
+            };
+            self.planes.convert_up_to(frame, ready, rgb);
+        }
+        reader.finish()
+    }
+}
