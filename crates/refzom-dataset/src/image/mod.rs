@@ -2,6 +2,7 @@
 
 mod complete;
 mod decode;
+mod jpeg;
 mod mask_file;
 mod passes;
 mod resize;

@@ -1,7 +1,7 @@
 //! The coded data: stuffing taken out, then bits to coefficients.
 
 use super::frame::{Component, Frame, ZIGZAG};
-use super::huffman::{AcTable, DcTable, LOOK};
+use super::huffman::{AcTable, DcTable, END_OF_BLOCK, LOOK};
 
 /// Bytes behind the last one: a block takes 64 codes of 27 bits at most, and reading looks 8 bytes ahead.
 const PADDING: usize = 64 * 27 / 8 + 16;
@@ -71,6 +71,9 @@ const PLACES: [u8; 128] = {
     }
     places
 };
+
+/// Look-ups between two refills.
+const LOOK_UPS: u32 = 5;
 
 /// Reads block after block.
 pub(super) struct BlockReader<'a> {
@@ -167,60 +170,46 @@ impl<'a> BlockReader<'a> {
         self.finish_part()
     }
 
-    /// Reads a block of component `c` into `coefficients`, which are all 0 before; the last one that is not 0, in zigzag order.
+    /// Reads a block of component `c` into `coefficients`, which are all 0 before.
     #[inline(always)]
     pub(super) fn block(
         &mut self,
         c: usize,
         component: &Component,
         coefficients: &mut [i16; 64],
-    ) -> Option<usize> {
+    ) -> Option<()> {
         let (dc, ac) = (self.dc_tables[component.dc].as_ref()?, self.ac_tables[component.ac].as_ref()?);
-        let steps = &component.quantization;
         let data = self.data;
         let mut bits = self.bits;
         bits.refill(data);
         let (difference, length) = dc.read(bits.head)?;
         bits.skip(length);
         self.predicted[c] += difference;
-        coefficients[0] = (self.predicted[c] as i16).wrapping_mul(steps[0]);
-        let (mut k, mut last) = (1usize, 0);
-        'block: while k < 64 {
+        coefficients[0] = self.predicted[c] as i16;
+        let mut k = 1usize;
+        while k < 64 {
             bits.refill(data);
-            // All of this fits into 56 bits.
-            const { assert!(3 * LOOK + 16 + 10 <= 60) };
-            for look_up in 0..3 {
-                let entry = ac.fused(bits.head);
-                if entry == 0 {
-                    if look_up > 0 {
-                        bits.refill(data);
-                    }
-                    let (run, value, length) = ac.read(bits.head)?;
-                    bits.skip(length);
-                    if value == 0 {
-                        if run == 0 {
-                            break 'block;
-                        }
-                        k += 16;
-                        continue 'block;
-                    }
-                    k += run;
-                    let place = usize::from(PLACES[k & 127] & 63);
-                    coefficients[place] = (value as i16).wrapping_mul(steps[place]);
-                    (last, k) = (k, k + 1);
-                    continue 'block;
+            const { assert!(LOOK_UPS * LOOK <= 56) };
+            for _ in 0..LOOK_UPS {
+                let mut entry = ac.fused(bits.head);
+                if entry != 0 {
+                    bits.skip(entry & 255);
+                } else {
+                    bits.refill(data);
+                    entry = ac.read(bits.head)?;
+                    bits.skip(entry & 255);
+                    bits.refill(data);
                 }
-                bits.skip(entry & 255);
                 k += (entry >> 8 & 255) as usize;
-                let place = usize::from(PLACES[k & 127] & 63);
-                coefficients[place] = ((entry >> 16) as i16).wrapping_mul(steps[place]);
-                (last, k) = (k, k + 1);
+                // Zeros are written behind the end of a block and for sixteen zeros: no harm.
+                coefficients[usize::from(PLACES[k & 127] & 63)] = (entry >> 16) as i16;
+                k += 1;
                 if k >= 64 {
-                    break 'block;
+                    break;
                 }
             }
         }
         self.bits = bits;
-        (last < 64 && bits.at <= data.len()).then_some(last)
+        ((k == 64 || k > END_OF_BLOCK) && bits.at <= data.len()).then_some(())
     }
 }

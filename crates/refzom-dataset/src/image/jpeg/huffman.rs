@@ -1,7 +1,10 @@
 //! Huffman codes as tables: the next bits tell a whole coefficient where they hold one (code and value), else the code.
 
-/// Bits looked up at once: what four look-ups take fits between two refills.
-pub(super) const LOOK: u32 = 11;
+/// Bits looked up at once: what five look-ups take fits between two refills.
+pub(super) const LOOK: u32 = 10;
+
+/// Zeros that end a block, more than any block has.
+pub(super) const END_OF_BLOCK: usize = 128;
 
 /// Entries of a table.
 const ENTRIES: usize = 1 << LOOK;
@@ -13,7 +16,7 @@ pub(super) struct DcTable {
 
 /// A code of AC coefficients.
 pub(super) struct AcTable {
-    /// Value (upper 16 bits, never 0), zeros before it (8), bits used (8); 0 where the bits do not hold both code and value.
+    /// What [`Self::fused`] says.
     fused: Box<[u32; ENTRIES]>,
     codes: Codes,
 }
@@ -107,30 +110,34 @@ impl AcTable {
         let mut fused = Box::new([0u32; ENTRIES]);
         for (head, entry) in fused.iter_mut().enumerate() {
             let code = codes.short[head];
-            let (symbol, length) = (u32::from(code >> 8), u32::from(code & 255));
-            let (run, size) = (symbol >> 4, symbol & 15);
-            if size == 0 || length + size > LOOK {
-                continue;
+            let (symbol, length) = ((code >> 8) as u8, u32::from(code & 255));
+            if length > 0 && length + u32::from(symbol & 15) <= LOOK {
+                *entry = coefficient(symbol, length, (head as u64) << (64 - LOOK));
             }
-            let value = extend((head as u64) << (64 - LOOK + length), size);
-            *entry = (value as u32) << 16 | run << 8 | (length + size);
         }
         Some(Self { fused, codes })
     }
 
-    /// Value (upper 16 bits, never 0), zeros before it (8), bits used (8, at most [`LOOK`]); or 0: look with [`Self::read`].
+    /// The coefficient at the head of `bits` (upper 16 bits), the zeros before it (8 bits) and the bits it takes (8, at most [`LOOK`]);
+    /// 0 for one that takes more: ask [`Self::read`]. The end of a block is a coefficient of 0 behind [`END_OF_BLOCK`] zeros.
     #[inline(always)]
     pub(super) fn fused(&self, bits: u64) -> u32 {
         self.fused[(bits >> (64 - LOOK)) as usize]
     }
 
-    /// Zeros before it, value and the bits used, at most 26. A value of 0 ends the block, or with 15 zeros before it is the 16th.
+    /// The same of any length, at most 26 bits.
     #[inline(always)]
-    pub(super) fn read(&self, bits: u64) -> Option<(usize, i32, u32)> {
+    pub(super) fn read(&self, bits: u64) -> Option<u32> {
         let (symbol, length) = self.codes.read(bits)?;
-        let size = u32::from(symbol & 15);
-        Some((usize::from(symbol >> 4), extend(bits << length, size), length + size))
+        Some(coefficient(symbol, length, bits))
     }
+}
+
+#[inline(always)]
+fn coefficient(symbol: u8, length: u32, bits: u64) -> u32 {
+    let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
+    let run = if symbol == 0 { END_OF_BLOCK as u32 } else { run };
+    (extend(bits << length, size) as u32) << 16 | run << 8 | (length + size)
 }
 
 /// The number that the first `size` (0 to 11) bits stand for.

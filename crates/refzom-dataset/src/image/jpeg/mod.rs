@@ -15,10 +15,14 @@ use std::cell::RefCell;
 
 use entropy::{BlockReader, Unstuffed};
 use frame::{Frame, Sampling};
+use idct::inverse_dct;
 use upsample::Planes;
 
 /// Scratch memory above this is given back after a picture.
 const KEPT_BYTES: usize = 32 << 20;
+
+/// Blocks of a unit of the scan, at most: 4:2:0.
+const MOST_BLOCKS: usize = 6;
 
 /// A decoded picture.
 pub(super) struct Decoded {
@@ -72,32 +76,49 @@ impl Scratch {
             unsafe { self.rows_avx2(frame, &mut rgb)? };
             return Some(rgb);
         }
-        self.rows(frame, &mut rgb)?;
+        self.rows(frame, false, &mut rgb)?;
         Some(rgb)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
     fn rows_avx2(&mut self, frame: &Frame, rgb: &mut Vec<u8>) -> Option<()> {
-        self.rows(frame, rgb)
+        self.rows(frame, true, rgb)
     }
 
-    /// Row of blocks by row of blocks, the pixels as soon as all their samples are there.
+    /// `wide`: there are AVX2 and BMI2. Row of blocks by row of blocks, the pixels as soon as all their samples are there.
     #[inline(always)]
-    fn rows(&mut self, frame: &Frame, rgb: &mut Vec<u8>) -> Option<()> {
+    fn rows(&mut self, frame: &Frame, wide: bool, rgb: &mut Vec<u8>) -> Option<()> {
         let mut reader = BlockReader::new(frame, &self.coded);
-        let mut coefficients = [0i16; 64];
+        // Coefficients of two units: the transform of a block that was written just now would wait for the writes, and it
+        // takes blocks by twos.
+        let mut blocks = [[0i16; 64]; 2 * MOST_BLOCKS];
+        let mut places = [(0, 0, 0); 2 * MOST_BLOCKS];
+        let (h, v) = frame.sampling.luma_blocks();
+        let steps = |c: usize| &frame.components[c].quantization;
         let (down, across) = (frame.mcus_down(), frame.mcus_across());
         for mcu_row in 0..down {
-            for mcu in 0..across {
-                reader.start_mcu()?;
-                for (c, component) in frame.components.iter().enumerate() {
-                    let (h, v) = if c == 0 { frame.sampling.luma_blocks() } else { (1, 1) };
-                    for block in 0..h * v {
-                        let (x, y) = (mcu * h + block % h, mcu_row * v + block / h);
-                        let last = reader.block(c, component, &mut coefficients)?;
-                        self.planes.put(c, x, y, &mut coefficients, last);
+            for mcu in (0..across).step_by(2) {
+                let mut count = 0;
+                for mcu in mcu..(mcu + 2).min(across) {
+                    reader.start_mcu()?;
+                    for i in 0..frame.blocks_per_mcu() {
+                        let c = (i + 1).saturating_sub(h * v);
+                        reader.block(c, &frame.components[c], &mut blocks[count])?;
+                        let (x, y) = if c == 0 { (mcu * h + i % h, mcu_row * v + i / h) } else { (mcu, mcu_row) };
+                        places[count] = (c, x, y);
+                        count += 1;
                     }
+                }
+                // The partner of the last one may be empty.
+                let pairs = blocks.as_chunks_mut::<2>().0.iter_mut().zip(places.as_chunks::<2>().0);
+                for (i, (pair, &[first, second])) in pairs.take(count.div_ceil(2)).enumerate() {
+                    let [a, b] = inverse_dct([&pair[0], &pair[1]], [steps(first.0), steps(second.0)], wide);
+                    self.planes.put(first.0, first.1, first.2, &a);
+                    if 2 * i + 1 < count {
+                        self.planes.put(second.0, second.1, second.2, &b);
+                    }
+                    *pair = [[0; 64]; 2];
                 }
             }
             let ready = if mcu_row + 1 == down {
@@ -109,7 +130,7 @@ impl Scratch {
                     Sampling::Quartered => ((mcu_row + 1) * 8 - 1) * 2,
                 }
             };
-            self.planes.convert_up_to(frame, ready, rgb);
+            self.planes.convert_up_to(frame, ready, wide, rgb);
         }
         reader.finish()
     }

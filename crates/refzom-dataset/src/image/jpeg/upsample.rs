@@ -2,7 +2,6 @@
 
 use super::color;
 use super::frame::{Frame, Sampling};
-use super::idct::{inverse_dct, inverse_dct_of_constant};
 
 /// Y, Cb, Cr in whole blocks.
 #[derive(Default)]
@@ -38,23 +37,25 @@ impl Planes {
         self.samples.iter().map(Vec::capacity).sum()
     }
 
-    /// Takes block `x`, `y` of component `c`, of which no coefficient behind the `last` (in zigzag order) differs from 0. Empties it.
+    /// Takes block `x`, `y` of component `c`.
     #[inline(always)]
-    pub(super) fn put(&mut self, c: usize, x: usize, y: usize, block: &mut [i16; 64], last: usize) {
+    pub(super) fn put(&mut self, c: usize, x: usize, y: usize, block: &[u8; 64]) {
         let stride = self.strides[c];
         let out = &mut self.samples[c][y * 8 * stride + x * 8..];
-        if last == 0 {
-            inverse_dct_of_constant(block[0], out, stride);
-            block[0] = 0;
-        } else {
-            inverse_dct(block, out, stride);
-            *block = [0; 64];
+        for (row, to) in block.as_chunks::<8>().0.iter().zip(out.chunks_mut(stride)) {
+            to[..8].copy_from_slice(row);
         }
     }
 
     /// Appends the rows of pixels below `end` that are not made yet.
     #[inline(always)]
-    pub(super) fn convert_up_to(&mut self, frame: &Frame, end: usize, rgb: &mut Vec<u8>) {
+    pub(super) fn convert_up_to(
+        &mut self,
+        frame: &Frame,
+        end: usize,
+        wide: bool,
+        rgb: &mut Vec<u8>,
+    ) {
         let width = frame.width;
         for y in self.done..end.min(frame.height) {
             let luma = &self.samples[0][y * self.strides[0]..][..width];
@@ -66,7 +67,7 @@ impl Planes {
             match frame.sampling {
                 Sampling::Gray | Sampling::Full => {
                     let chroma = |c: usize| &self.samples[c][y * stride..][..width];
-                    color::append(luma, chroma(1), chroma(2), rgb);
+                    color::append(luma, chroma(1), chroma(2), wide, rgb);
                     continue;
                 }
                 Sampling::Halved => {
@@ -93,7 +94,7 @@ impl Planes {
                     }
                 }
             }
-            color::append(luma, &self.rows[0][..width], &self.rows[1][..width], rgb);
+            color::append(luma, &self.rows[0][..width], &self.rows[1][..width], wide, rgb);
         }
         self.done = end;
     }
