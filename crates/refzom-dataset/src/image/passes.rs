@@ -70,7 +70,8 @@ mod avx2 {
         let to = weights.len() * 3;
         let mut out = Vec::with_capacity(pixels.len() / (w * 3) * to);
         // Reading goes beyond the last pixel (with weights of 0), writing one byte beyond.
-        let mut ends = [vec![0u8; w * 3 + TAPS * 3 * most + 4], vec![0u8; w * 3 + TAPS * 3 * most + 4]];
+        let mut ends =
+            [vec![0u8; w * 3 + TAPS * 3 * most + 4], vec![0u8; w * 3 + TAPS * 3 * most + 4]];
         let mut lines = [vec![0u8; to + 1], vec![0u8; to + 1]];
         for pair in pixels.chunks(w * 3 * 2) {
             let (first, second) = pair.split_at(w * 3);

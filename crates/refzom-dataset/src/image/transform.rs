@@ -65,8 +65,7 @@ impl ImageTransform {
         let pixels = resized.as_raw().as_chunks::<3>().0;
         out.reserve(3 * pixels.len());
         for (channel, (mean, std)) in self.mean.into_iter().zip(self.std).enumerate() {
-            let table: [f32; 256] =
-                std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
+            let table: [f32; 256] = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
             out.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
         }
     }

@@ -64,7 +64,8 @@ mod avx2 {
         for (((to, y), cb), cr) in steps.iter_mut().zip(lumas).zip(cbs).zip(crs) {
             let [r, g, b] = sixteen(y, cb, cr);
             for (part, to) in to.as_chunks_mut::<16>().0.iter_mut().enumerate() {
-                let pick = |bytes, channel: usize| _mm_shuffle_epi8(bytes, load(&PICKS[part][channel]));
+                let pick =
+                    |bytes, channel: usize| _mm_shuffle_epi8(bytes, load(&PICKS[part][channel]));
                 let bytes = _mm_or_si128(_mm_or_si128(pick(r, 0), pick(g, 1)), pick(b, 2));
                 // SAFETY: the array is as long as the register.
                 unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), bytes) };

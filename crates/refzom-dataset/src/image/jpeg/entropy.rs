@@ -178,7 +178,8 @@ impl<'a> BlockReader<'a> {
         component: &Component,
         coefficients: &mut [i16; 64],
     ) -> Option<()> {
-        let (dc, ac) = (self.dc_tables[component.dc].as_ref()?, self.ac_tables[component.ac].as_ref()?);
+        let (dc, ac) =
+            (self.dc_tables[component.dc].as_ref()?, self.ac_tables[component.ac].as_ref()?);
         let data = self.data;
         let mut bits = self.bits;
         bits.refill(data);

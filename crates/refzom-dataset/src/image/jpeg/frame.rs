@@ -79,7 +79,9 @@ impl Frame {
             let body = bytes.get(from..at)?;
             match marker {
                 0xe0 => jfif |= body.starts_with(b"JFIF\0"),
-                0xe1 if exif.is_none() && body.starts_with(b"Exif\0\0") => exif = Some(from + 6..at),
+                0xe1 if exif.is_none() && body.starts_with(b"Exif\0\0") => {
+                    exif = Some(from + 6..at)
+                }
                 0xee if body.starts_with(b"Adobe") => adobe = Some(*body.get(11)?),
                 0xe1..=0xef | 0xfe => {}
                 0xdb => read_quantization(body, &mut quantizations)?,
@@ -100,7 +102,10 @@ impl Frame {
                 0xda => {
                     let (height, width) = size.filter(|&(h, w)| h > 0 && w > 0)?;
                     let components = scan(body, &announced, &quantizations)?;
-                    if components.iter().any(|c| dc_tables[c.dc].is_none() || ac_tables[c.ac].is_none()) {
+                    if components
+                        .iter()
+                        .any(|c| dc_tables[c.dc].is_none() || ac_tables[c.ac].is_none())
+                    {
                         return None;
                     }
                     return Some(Self {
@@ -144,9 +149,11 @@ fn scan(
     quantizations: &[Option<[i16; 64]>; 4],
 ) -> Option<Vec<Component>> {
     let (&count, rest) = body.split_first()?;
-    let (parts, [0, 63, 0]) = rest.as_chunks::<2>().0.split_at_checked(usize::from(count)).and_then(
-        |(parts, _)| rest.get(2 * parts.len()..).map(|tail| (parts, tail)),
-    )?
+    let (parts, [0, 63, 0]) = rest
+        .as_chunks::<2>()
+        .0
+        .split_at_checked(usize::from(count))
+        .and_then(|(parts, _)| rest.get(2 * parts.len()..).map(|tail| (parts, tail)))?
     else {
         return None;
     };

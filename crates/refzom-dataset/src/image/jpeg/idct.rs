@@ -19,7 +19,11 @@ const F_3_072: i32 = 25172;
 
 /// Two blocks of coefficients and their steps, in natural order, to two times 8 x 8 samples.
 #[inline(always)]
-pub(super) fn inverse_dct(blocks: [&[i16; 64]; 2], steps: [&[i16; 64]; 2], wide: bool) -> [[u8; 64]; 2] {
+pub(super) fn inverse_dct(
+    blocks: [&[i16; 64]; 2],
+    steps: [&[i16; 64]; 2],
+    wide: bool,
+) -> [[u8; 64]; 2] {
     #[cfg(target_arch = "x86_64")]
     if wide {
         // SAFETY: the caller has looked for AVX2.

@@ -71,7 +71,9 @@ impl Scratch {
         self.planes.start(frame);
         let mut rgb = Vec::with_capacity(frame.width * frame.height * 3);
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("bmi2") {
+        if std::arch::is_x86_feature_detected!("avx2")
+            && std::arch::is_x86_feature_detected!("bmi2")
+        {
             // SAFETY: the processor has AVX2 and BMI2.
             unsafe { self.rows_avx2(frame, &mut rgb)? };
             return Some(rgb);
@@ -105,7 +107,11 @@ impl Scratch {
                     for i in 0..frame.blocks_per_mcu() {
                         let c = (i + 1).saturating_sub(h * v);
                         reader.block(c, &frame.components[c], &mut blocks[count])?;
-                        let (x, y) = if c == 0 { (mcu * h + i % h, mcu_row * v + i / h) } else { (mcu, mcu_row) };
+                        let (x, y) = if c == 0 {
+                            (mcu * h + i % h, mcu_row * v + i / h)
+                        } else {
+                            (mcu, mcu_row)
+                        };
                         places[count] = (c, x, y);
                         count += 1;
                     }
@@ -113,7 +119,8 @@ impl Scratch {
                 // The partner of the last one may be empty.
                 let pairs = blocks.as_chunks_mut::<2>().0.iter_mut().zip(places.as_chunks::<2>().0);
                 for (i, (pair, &[first, second])) in pairs.take(count.div_ceil(2)).enumerate() {
-                    let [a, b] = inverse_dct([&pair[0], &pair[1]], [steps(first.0), steps(second.0)], wide);
+                    let [a, b] =
+                        inverse_dct([&pair[0], &pair[1]], [steps(first.0), steps(second.0)], wide);
                     self.planes.put(first.0, first.1, first.2, &a);
                     if 2 * i + 1 < count {
                         self.planes.put(second.0, second.1, second.2, &b);

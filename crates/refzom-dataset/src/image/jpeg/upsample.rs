@@ -10,8 +10,9 @@ pub(super) struct Planes {
     strides: [usize; 3],
     /// Rows of pixels made.
     done: usize,
-    /// A row of colours, three numbers on each side of every pixel row.
+    /// A row of Cb and one of Cr at full width.
     rows: [Vec<u8>; 2],
+    /// A near and a far row of colours, 3 + 1 parts.
     sums: Vec<u16>,
 }
 
@@ -80,11 +81,14 @@ impl Planes {
                 Sampling::Quartered => {
                     let (there, rows) = (width.div_ceil(2), frame.height.div_ceil(2));
                     let near = y / 2;
-                    let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(rows - 1) };
+                    let far =
+                        if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(rows - 1) };
                     for (c, row) in self.rows.iter_mut().enumerate() {
                         let line = |y: usize| &self.samples[c + 1][y * stride..][..there];
                         if there > 2 {
-                            for ((sum, &a), &b) in self.sums.iter_mut().zip(line(near)).zip(line(far)) {
+                            for ((sum, &a), &b) in
+                                self.sums.iter_mut().zip(line(near)).zip(line(far))
+                            {
                                 *sum = u16::from(a) * 3 + u16::from(b);
                             }
                             widen_sums(&self.sums[..there], row);
@@ -122,7 +126,8 @@ fn widen(from: &[u8], to: &mut [u8]) {
     let neighbours = from[..n - 2].iter().zip(&from[1..n - 1]).zip(&from[2..]);
     for (pair, ((&left, &here), &right)) in pairs[1..n - 1].iter_mut().zip(neighbours) {
         let here = u16::from(here) * 3;
-        *pair = [((here + u16::from(left) + 1) >> 2) as u8, ((here + u16::from(right) + 2) >> 2) as u8];
+        *pair =
+            [((here + u16::from(left) + 1) >> 2) as u8, ((here + u16::from(right) + 2) >> 2) as u8];
     }
 }
 
