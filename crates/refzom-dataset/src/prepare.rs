@@ -24,7 +24,8 @@ pub struct Preparation {
     pub erase_once: bool,
     /// Seed of the drawing.
     pub seed: u64,
-    /// Bytes of memory for resized images (3 a pixel), 0 for none. What does not fit is decoded again every time.
+    /// Bytes of memory for resized images (3 a pixel), 0 for none. What does not fit is decoded again every time, and nothing is
+    /// driven out: an epoch asks for every image in turn, so the least recently used one is the one that is needed next.
     pub cache_bytes: usize,
 }
 

@@ -4,6 +4,7 @@ mod complete;
 mod decode;
 mod jpeg;
 mod mask_file;
+mod normalize;
 mod passes;
 mod resize;
 mod transform;

@@ -3,6 +3,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use super::normalize::append_channel;
 use super::{Resampling, resize_with};
 use crate::DataError;
 
@@ -64,9 +65,8 @@ impl ImageTransform {
     pub fn normalize_onto(&self, resized: &RgbImage, out: &mut Vec<f32>) {
         let pixels = resized.as_raw().as_chunks::<3>().0;
         out.reserve(3 * pixels.len());
-        for (channel, (mean, std)) in self.mean.into_iter().zip(self.std).enumerate() {
-            let table: [f32; 256] = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
-            out.extend(pixels.iter().map(|pixel| table[usize::from(pixel[channel])]));
+        for (channel, how) in self.mean.into_iter().zip(self.std).enumerate() {
+            append_channel(pixels, channel, how, out);
         }
     }
 
