@@ -322,7 +322,7 @@ mod tests {
         fn resizing_runs_is_resizing_pixels(mask in mask_strategy(), h in 1u32..30, w in 1u32..30) {
             let mut bits = vec![0; (h * w) as usize];
             mask.to_rle().paint_resized(&mut bits, (h as usize, w as usize));
-            prop_assert_eq!(mask.resize_nearest(h, w).unwrap().bits(), &bits);
+            prop_assert_eq!(mask.resize_nearest(h, w).unwrap().into_bits(), bits);
         }
 
         #[test]

@@ -185,7 +185,7 @@ impl<'a> BlockReader<'a> {
         bits.refill(data);
         let (difference, length) = dc.read(bits.head)?;
         bits.skip(length);
-        self.predicted[c] += difference;
+        self.predicted[c] = self.predicted[c].wrapping_add(difference);
         coefficients[0] = self.predicted[c] as i16;
         let mut k = 1usize;
         while k < 64 {

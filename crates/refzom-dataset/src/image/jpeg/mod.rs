@@ -60,6 +60,13 @@ pub(super) fn decode(bytes: &[u8], fits: impl Fn(u32, u32) -> bool) -> Option<De
     })
 }
 
+/// Whether the processor has what [`Scratch::rows_wide`] is compiled for.
+#[cfg(target_arch = "x86_64")]
+fn is_wide() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt")
+}
+
 impl Scratch {
     fn decode(&mut self, bytes: &[u8], frame: &Frame) -> Option<Vec<u8>> {
         self.coded.read(bytes, frame.scan_start)?;
@@ -71,11 +78,9 @@ impl Scratch {
         self.planes.start(frame);
         let mut rgb = Vec::with_capacity(frame.width * frame.height * 3);
         #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx2")
-            && std::arch::is_x86_feature_detected!("bmi2")
-        {
-            // SAFETY: the processor has AVX2 and BMI2.
-            unsafe { self.rows_avx2(frame, &mut rgb)? };
+        if is_wide() {
+            // SAFETY: the processor has been asked.
+            unsafe { self.rows_wide(frame, &mut rgb)? };
             return Some(rgb);
         }
         self.rows(frame, false, &mut rgb)?;
@@ -84,11 +89,11 @@ impl Scratch {
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt")]
-    fn rows_avx2(&mut self, frame: &Frame, rgb: &mut Vec<u8>) -> Option<()> {
+    fn rows_wide(&mut self, frame: &Frame, rgb: &mut Vec<u8>) -> Option<()> {
         self.rows(frame, true, rgb)
     }
 
-    /// `wide`: there are AVX2 and BMI2. Row of blocks by row of blocks, the pixels as soon as all their samples are there.
+    /// `wide`: there is AVX2. Row of blocks by row of blocks, the pixels as soon as all their samples are there.
     #[inline(always)]
     fn rows(&mut self, frame: &Frame, wide: bool, rgb: &mut Vec<u8>) -> Option<()> {
         let mut reader = BlockReader::new(frame, &self.coded);
