@@ -11,7 +11,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
     ("nn-ops", &[]),
     ("metrics", &[]),
     ("torch-files", &[]),
-    ("refzom-dataset", &[]),
+    ("refzom-dataset", &["torch-files"]),
     ("backbones", &["nn-ops"]),
     ("mba-fusion", &["nn-ops"]),
     ("dmmi-model", &["nn-ops", "backbones", "mba-fusion"]),

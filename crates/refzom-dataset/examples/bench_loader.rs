@@ -1,4 +1,4 @@
-//! Speed of the loader on one thread: `bench_loader DIR SIZE SECONDS`. Prints one line of JSON, as `benches/loader_peer.py` does.
+//! Speed of the loader on one thread: `bench_loader DIR SIZE SECONDS [CACHE_MIB]`; with a cache, that of the epochs after the first. Prints one line of JSON, as `benches/loader_peer.py` does.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,16 @@ fn main() -> Result<()> {
     let dir = args.next().context("usage: bench_loader DIR SIZE SECONDS")?;
     let size: u32 = args.next().context("SIZE is missing")?.parse()?;
     let limit = Duration::from_secs_f64(args.next().context("SECONDS is missing")?.parse()?);
+    let cache_mib: usize = args.next().map_or(Ok(0), |text| text.parse())?;
     let (dataset, _) = Dataset::load(&DatasetConfig::new(dir, "all"))?;
     let tokenizer = ExpressionTokenizer::bert_base_uncased(20)?;
-    let how = Preparation::new(ImageTransform::imagenet(size, size), tokenizer);
+    let mut how = Preparation::new(ImageTransform::imagenet(size, size), tokenizer);
+    how.cache_bytes = cache_mib << 20;
     let cfg = LoaderConfig { workers: 0, order: Order::Sequential, ..LoaderConfig::evaluation(1) };
     let loader = Loader::new(&dataset, how, cfg)?;
     let (mut samples, mut mask_pixels) = (0usize, 0u64);
-    for batch in loader.epoch(0)?.take(3) {
+    let warming = if cache_mib > 0 { dataset.len() } else { 3 };
+    for batch in loader.epoch(0)?.take(warming) {
         batch?;
     }
     let (start, cpu) = (Instant::now(), cpu_seconds());

@@ -161,16 +161,15 @@ impl Plan {
         let work = || -> Option<Result<Batch, DataError>> {
             let batch = &self.batches[number];
             let (h, w) = self.preparer.size();
-            let mut images = vec![0.0; batch.len() * 3 * h * w];
-            let mut masks = vec![0; batch.len() * h * w];
+            let mut images = Vec::with_capacity(batch.len() * 3 * h * w);
+            let mut masks = Vec::with_capacity(batch.len() * h * w);
             let mut words = Vec::with_capacity(batch.len());
-            let places = images.chunks_exact_mut(3 * h * w).zip(masks.chunks_exact_mut(h * w));
-            for (&index, (image, mask)) in batch.iter().zip(places) {
+            for &index in batch {
                 if stop() {
                     return None;
                 }
                 at_work.set(Some(index));
-                match self.preparer.prepare_into(index, self.epoch, image, mask) {
+                match self.preparer.prepare_onto(index, self.epoch, &mut images, &mut masks) {
                     Ok(one) => words.push(one),
                     Err(error) => return Some(Err(error)),
                 }

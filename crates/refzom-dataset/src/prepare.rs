@@ -24,7 +24,8 @@ pub struct Preparation {
     pub erase_once: bool,
     /// Seed of the drawing.
     pub seed: u64,
-    /// Bytes of memory for resized images (3 a pixel), 0 for none. What does not fit is decoded again every time.
+    /// Bytes of memory for resized images (3 a pixel), 0 for none. What does not fit is decoded again every time, and nothing is
+    /// driven out: an epoch asks for every image in turn, so the least recently used one is the one that is needed next.
     pub cache_bytes: usize,
 }
 
@@ -106,9 +107,9 @@ impl Preparer {
     /// There is no such sample, or its image cannot be decoded or has another size than announced.
     pub fn prepare(&self, index: usize, epoch: u64) -> Result<Prepared, DataError> {
         let (height, width) = self.size();
-        let (mut image, mut mask) = (vec![0.0; 3 * height * width], vec![0; height * width]);
+        let (mut image, mut mask) = (Vec::new(), Vec::new());
         let Words { sample, index, ids, erased_ids, attention } =
-            self.prepare_into(index, epoch, &mut image, &mut mask)?;
+            self.prepare_onto(index, epoch, &mut image, &mut mask)?;
         let size = (height, width);
         Ok(Prepared { sample, index, size, image, mask, ids, erased_ids, attention })
     }
@@ -119,24 +120,22 @@ impl Preparer {
         (height as usize, width as usize)
     }
 
-    /// As [`Self::prepare`], but picture and mask go where the caller wants them: `3 * H * W` floats, `H * W` bytes.
-    pub(crate) fn prepare_into(
+    /// As [`Self::prepare`], but picture and mask are appended: `3 * H * W` floats, `H * W` bytes.
+    pub(crate) fn prepare_onto(
         &self,
         index: usize,
         epoch: u64,
-        image: &mut [f32],
-        mask: &mut [u8],
+        images: &mut Vec<f32>,
+        masks: &mut Vec<u8>,
     ) -> Result<Words, DataError> {
         let sample = self.samples.get(index).ok_or_else(|| {
             DataError::Empty(format!("there is no sample {index}, only {}", self.samples.len()))
         })?;
-        let (height, width) = self.how.transform.size;
-        let resized = self.resized(sample)?;
-        self.how.transform.normalize_into(&resized, image);
+        self.how.transform.normalize_onto(&*self.resized(sample)?, images);
+        let (from, (height, width)) = (masks.len(), self.size());
+        masks.resize(from + height * width, 0);
         if sample.kind.has_target() {
-            mask.copy_from_slice(sample.mask()?.resize_nearest(height, width)?.bits());
-        } else {
-            mask.fill(0);
+            sample.rle()?.paint_resized(&mut masks[from..], (height, width));
         }
         let encoded = self.how.tokenizer.encode(&sample.expression)?;
         let erased_ids = self.how.eraser.as_ref().map(|eraser| {

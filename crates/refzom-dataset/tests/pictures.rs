@@ -65,6 +65,33 @@ fn half_a_jpeg_with_a_forged_end_is_an_error() {
 }
 
 #[test]
+fn no_damage_to_a_jpeg_panics() {
+    let mut state = 3u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 33) as usize % below
+    };
+    for file in ["420_restart_17x31_q85", "444_5x6_q100", "422_33x17_q85", "420_50x49_q100"] {
+        let whole = std::fs::read(repo(&format!("tests/golden/g6/jpeg/{file}.jpg"))).unwrap();
+        for _ in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..1 + random(3) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.insert(at, random(256) as u8),
+                }
+            }
+            if let Ok(picture) = decode(&bytes) {
+                let (width, height) = picture.dimensions();
+                assert_eq!(picture.as_raw().len(), width as usize * height as usize * 3);
+            }
+        }
+    }
+}
+
+#[test]
 fn flat_jpegs_of_a_few_bytes_a_row_are_whole() {
     for (width, height) in [(8, 64), (1, 500), (500, 1), (3, 3), (16, 16), (640, 480), (200, 1000)]
     {

@@ -172,7 +172,9 @@ pub(crate) fn run_polygons(golden: &Golden, report: &mut Report) -> Result<()> {
         let drawn: Vec<Rle> = drawn.collect::<Result<_, _>>()?;
         let union = Rle::union(&drawn);
         let encoded: Vec<String> = drawn.iter().map(Rle::to_compressed).collect();
+        let read = case.rles.iter().map(|text| Rle::from_compressed(case.h, case.w, text).ok());
         let agrees = encoded == case.rles
+            && read.eq(drawn.iter().cloned().map(Some))
             && union.is_some_and(|union| {
                 union.to_compressed() == case.merged
                     && union.area() == case.area
@@ -195,6 +197,7 @@ pub(crate) fn run_polygons(golden: &Golden, report: &mut Report) -> Result<()> {
         };
         same(report, &format!("crowd {i} encoded"), rle.to_compressed(), case.rle);
         same(report, &format!("crowd {i} area"), rle.area(), case.area);
+        same(report, &format!("crowd {i} encoded again"), Rle::encode(&rle.decode()), rle);
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use zune_core::options::DecoderOptions;
 use zune_jpeg::JpegDecoder;
 
 use super::complete::{check_jpeg, check_png};
+use super::jpeg;
 use crate::DataError;
 use crate::mask::check_extent;
 
@@ -116,6 +117,26 @@ fn to_rgb(decoded: DynamicImage) -> RgbImage {
 }
 
 fn decode_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImage, String> {
+    let fits = |height, width| check_extent(height, width).is_ok();
+    let Some(decoded) = jpeg::decode(bytes, fits) else {
+        return decode_unusual_jpeg(bytes, orientation);
+    };
+    let picture = RgbImage::from_raw(decoded.width, decoded.height, decoded.rgb)
+        .expect("three bytes were written for every pixel");
+    Ok(turned(picture, turn_of(orientation, decoded.exif.map(|place| &bytes[place]))))
+}
+
+/// What EXIF asks for, if that counts.
+fn turn_of(orientation: Orientation, exif: Option<&[u8]>) -> image::metadata::Orientation {
+    let turn = match (orientation, exif) {
+        (Orientation::Apply, Some(exif)) => image::metadata::Orientation::from_exif_chunk(exif),
+        _ => None,
+    };
+    turn.unwrap_or(image::metadata::Orientation::NoTransforms)
+}
+
+/// Progressive ones, CMYK, damaged ones: whatever [`jpeg`] leaves.
+fn decode_unusual_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImage, String> {
     let layout = check_jpeg(bytes)?;
     let mut cleaned;
     let mut bytes = bytes;
@@ -147,11 +168,7 @@ fn decode_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImage, Strin
     let samples = if gray { samples.iter().flat_map(|&s| [s; 3]).collect() } else { samples };
     let picture = RgbImage::from_raw(width, height, samples)
         .ok_or("damaged jpeg: fewer pixels than announced")?;
-    let turn = match (orientation, decoder.exif()) {
-        (Orientation::Apply, Some(exif)) => image::metadata::Orientation::from_exif_chunk(exif),
-        _ => None,
-    };
-    Ok(turned(picture, turn.unwrap_or(image::metadata::Orientation::NoTransforms)))
+    Ok(turned(picture, turn_of(orientation, decoder.exif().map(Vec::as_slice))))
 }
 
 fn without(bytes: &[u8], gaps: &[std::ops::Range<usize>]) -> Vec<u8> {

@@ -2,7 +2,9 @@
 
 mod complete;
 mod decode;
+mod jpeg;
 mod mask_file;
+mod normalize;
 mod passes;
 mod resize;
 mod transform;

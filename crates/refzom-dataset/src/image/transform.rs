@@ -3,6 +3,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
+use super::normalize::append_channel;
 use super::{Resampling, resize_with};
 use crate::DataError;
 
@@ -60,36 +61,19 @@ impl ImageTransform {
         resize_with(picture, self.size.0, self.size.1, self.resampling)
     }
 
-    /// Normalises `(H, W, 3)` bytes into `out`, `(3, H, W)` floats, with torchvision's arithmetic.
-    ///
-    /// # Panics
-    /// If `out` has another length than `resized`.
-    pub fn normalize_into(&self, resized: &RgbImage, out: &mut [f32]) {
-        let plane = resized.width() as usize * resized.height() as usize;
-        assert_eq!(out.len(), 3 * plane, "one float for every byte");
-        if plane == 0 {
-            return;
-        }
-        let table = |channel: usize| -> [f32; 256] {
-            let (mean, std) = (self.mean[channel], self.std[channel]);
-            std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)
-        };
-        let [red, green, blue] = [0, 1, 2].map(table);
-        let (reds, rest) = out.split_at_mut(plane);
-        let (greens, blues) = rest.split_at_mut(plane);
-        let pixels = resized.as_raw().as_chunks::<3>().0.iter();
-        for (((r, g), b), &[r8, g8, b8]) in reds.iter_mut().zip(greens).zip(blues).zip(pixels) {
-            *r = red[usize::from(r8)];
-            *g = green[usize::from(g8)];
-            *b = blue[usize::from(b8)];
+    /// Appends `(H, W, 3)` bytes, normalised with torchvision's arithmetic, to `out` as `(3, H, W)` floats.
+    pub fn normalize_onto(&self, resized: &RgbImage, out: &mut Vec<f32>) {
+        let pixels = resized.as_raw().as_chunks::<3>().0;
+        out.reserve(3 * pixels.len());
+        for (channel, how) in self.mean.into_iter().zip(self.std).enumerate() {
+            append_channel(pixels, channel, how, out);
         }
     }
 
     /// Resizes and normalises: `(3, H, W)` floats.
     pub fn apply(&self, picture: &RgbImage) -> Vec<f32> {
-        let resized = self.resize(picture);
-        let mut out = vec![0.0; 3 * self.size.0.max(1) as usize * self.size.1.max(1) as usize];
-        self.normalize_into(&resized, &mut out);
+        let mut out = Vec::new();
+        self.normalize_onto(&self.resize(picture), &mut out);
         out
     }
 }

@@ -157,7 +157,8 @@ impl Mask {
     }
 }
 
-fn nearest_sources(from: u32, to: u32) -> Vec<usize> {
+/// For every destination place, its source.
+pub(super) fn nearest_sources(from: u32, to: u32) -> Vec<usize> {
     let step = f64::from(from) / f64::from(to);
     let mut at = step * 0.5;
     let mut sources = Vec::with_capacity(to as usize);

@@ -1,5 +1,6 @@
 //! Run lengths of a mask, column by column, beginning with zeros (pycocotools' `maskApi.c`: rleEncode, rleMerge, rleToBbox, rleToString).
 
+use super::bitmap::nearest_sources;
 use super::{BoundingBox, Mask, check_extent};
 use crate::{Counts, DataError, Segmentation};
 
@@ -213,6 +214,39 @@ impl Rle {
             at = end;
         }
     }
+
+    /// Sets in `bits` (row-major, `height` x `width`) what [`Mask::resize_nearest`] would make of [`Self::decode`], without decoding.
+    pub(crate) fn paint_resized(&self, bits: &mut [u8], (height, width): (usize, usize)) {
+        let columns = first_destinations(self.width, width);
+        let rows = first_destinations(self.height, height);
+        let h = self.height as usize;
+        let mut at = 0usize;
+        for (i, &count) in self.counts.iter().enumerate() {
+            let end = at + count as usize;
+            // Runs of ones, one column after the other.
+            while i % 2 == 1 && at < end {
+                let (x, y) = (at / h, at % h);
+                let stop = h.min(y + end - at);
+                for to_x in columns[x]..columns[x + 1] {
+                    for to_y in rows[y]..rows[stop] {
+                        bits[to_y * width + to_x] = 1;
+                    }
+                }
+                at += stop - y;
+            }
+            at = end;
+        }
+    }
+}
+
+/// For every source place and the end, the first destination that takes it or one behind it.
+fn first_destinations(from: u32, to: usize) -> Vec<usize> {
+    let mut first = Vec::with_capacity(from as usize + 1);
+    for (place, source) in nearest_sources(from, to as u32).into_iter().enumerate() {
+        first.resize(first.len().max(source + 1), place);
+    }
+    first.resize(from as usize + 1, to);
+    first
 }
 
 /// rleMerge with "or": runs come out without empty ones in between.
@@ -282,6 +316,13 @@ mod tests {
             both.union_with(&b).unwrap();
             prop_assert_eq!(merged.decode(), both.clone());
             prop_assert_eq!(merged, Rle::encode(&both));
+        }
+
+        #[test]
+        fn resizing_runs_is_resizing_pixels(mask in mask_strategy(), h in 1u32..30, w in 1u32..30) {
+            let mut bits = vec![0; (h * w) as usize];
+            mask.to_rle().paint_resized(&mut bits, (h as usize, w as usize));
+            prop_assert_eq!(mask.resize_nearest(h, w).unwrap().into_bits(), bits);
         }
 
         #[test]

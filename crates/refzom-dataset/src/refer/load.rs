@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pickle::{Item, Pickle, Value};
+use super::pickle::{PlainPickle, Value};
 use crate::{DataError, Ids, RefRecord, Sentence};
 
 /// Largest annotation file that is read, in bytes; RefCOCOg's has about 60 million.
@@ -47,8 +47,8 @@ pub fn save_refs(path: impl AsRef<Path>, records: &[RefRecord]) -> Result<(), Da
 }
 
 fn records_from_pickle(bytes: &[u8]) -> Result<Vec<RefRecord>, String> {
-    let pickle = Pickle::parse(bytes).map_err(|e| format!("not a readable pickle: {e}"))?;
-    let Some(Item::List(list)) = pickle.item(pickle.root()) else {
+    let pickle = PlainPickle::parse(bytes).map_err(|e| format!("not a readable pickle: {e}"))?;
+    let Some(list) = pickle.list(pickle.root()) else {
         let found = pickle.describe(pickle.root());
         return Err(format!(
             "holds {found} instead of a list of references{}",
@@ -61,17 +61,16 @@ fn records_from_pickle(bytes: &[u8]) -> Result<Vec<RefRecord>, String> {
     list.iter().enumerate().map(record).collect()
 }
 
-fn remedy(pickle: &Pickle, value: Value) -> &'static str {
-    match pickle.item(value) {
-        Some(Item::Foreign(_)) => {
-            "; re-save the file from python with plain lists, dicts, numbers and strings, for example int(x)"
-        }
-        _ => "",
+fn remedy(pickle: &PlainPickle, value: Value) -> &'static str {
+    if pickle.is_foreign(value) {
+        "; re-save the file from python with plain lists, dicts, numbers and strings, for example int(x)"
+    } else {
+        ""
     }
 }
 
 struct Reader<'a> {
-    pickle: &'a Pickle,
+    pickle: &'a PlainPickle,
     budget: u64,
 }
 
@@ -124,8 +123,8 @@ impl<'a> Reader<'a> {
     }
 
     fn dict(&mut self, value: Value) -> Field<&'a [(Value, Value)]> {
-        match self.pickle.item(value) {
-            Some(Item::Dict(pairs)) => {
+        match self.pickle.dict(value) {
+            Some(pairs) => {
                 self.spend(pairs.len())?;
                 Ok(pairs)
             }
@@ -134,7 +133,8 @@ impl<'a> Reader<'a> {
     }
 
     fn get(&self, dict: &[(Value, Value)], key: &str) -> Option<Value> {
-        let is_key = |&&(k, _): &&(Value, Value)| matches!(self.pickle.item(k), Some(Item::Str(text)) if text == key);
+        let is_key =
+            |&&(k, _): &&(Value, Value)| self.pickle.text(k).is_some_and(|text| text == key);
         dict.iter().rev().find(is_key).map(|&(_, value)| value)
     }
 
@@ -148,8 +148,8 @@ impl<'a> Reader<'a> {
     }
 
     fn list(&mut self, key: &str, value: Value) -> Field<&'a [Value]> {
-        match self.pickle.item(value) {
-            Some(Item::List(list)) => {
+        match self.pickle.list(value) {
+            Some(list) => {
                 self.spend(list.len())?;
                 Ok(list)
             }
@@ -168,9 +168,7 @@ impl<'a> Reader<'a> {
         match self.get(dict, key) {
             None | Some(Value::None) => Ok(Ids::None),
             Some(Value::Int(id)) => Ok(Ids::One(id)),
-            Some(value @ Value::At(_))
-                if matches!(self.pickle.item(value), Some(Item::List(_))) =>
-            {
+            Some(value @ Value::At(_)) if self.pickle.list(value).is_some() => {
                 let list = self.list(key, value)?;
                 let id = |&value| match value {
                     Value::Int(id) => Ok(id),
@@ -190,10 +188,10 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self, key: &str, value: Value) -> Field<String> {
-        match self.pickle.item(value) {
-            Some(Item::Str(text)) => {
+        match self.pickle.text(value) {
+            Some(text) => {
                 self.spend(text.len())?;
-                Ok(text.clone())
+                Ok(text.into_owned())
             }
             _ => Err(self.wrong(key, value, "a string")),
         }

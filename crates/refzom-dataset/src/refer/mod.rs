@@ -5,8 +5,6 @@ mod load;
 mod own;
 mod own_load;
 mod pickle;
-mod pickle_machine;
-mod pickle_text;
 mod record;
 
 pub use instances::{
@@ -16,5 +14,5 @@ pub(crate) use load::records_from_bytes;
 pub use load::{load_refs, save_refs};
 pub use own::{OwnMask, OwnRecord};
 pub(crate) use own_load::{OwnSet, parse_jsonl, read_own};
-pub(crate) use pickle::{Item, Pickle, Value};
+pub(crate) use pickle::{PlainPickle, Value};
 pub use record::{Ids, RefRecord, Sentence};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::tagger::{PerceptronTagger, Stored};
 use crate::DataError;
-use crate::refer::{Item, Pickle, Value};
+use crate::refer::{PlainPickle, Value};
 
 /// Largest file that is read, in bytes; NLTK's pickle has six million.
 const MAX_FILE: u64 = 1 << 28;
@@ -66,7 +66,7 @@ fn part<T: DeserializeOwned>(folder: &Path, part: &str) -> Result<T, DataError> 
 }
 
 fn from_pickle(bytes: &[u8]) -> Result<Stored, String> {
-    let pickle = Pickle::parse(bytes).map_err(|e| {
+    let pickle = PlainPickle::parse(bytes).map_err(|e| {
         format!("is neither json nor a pickle of NLTK's tagger (weights, tagdict, classes): {e}")
     })?;
     let wrong = |what: &str, found: Value| {
@@ -75,19 +75,13 @@ fn from_pickle(bytes: &[u8]) -> Result<Stored, String> {
             pickle.describe(found)
         )
     };
-    let text = |value: Value| match pickle.item(value) {
-        Some(Item::Str(text)) => Ok(text.clone()),
-        _ => Err(wrong("a name", value)),
+    let text = |value: Value| match pickle.text(value) {
+        Some(text) => Ok(text.into_owned()),
+        None => Err(wrong("a name", value)),
     };
-    let dict = |what: &str, value: Value| match pickle.item(value) {
-        Some(Item::Dict(pairs)) => Ok(pairs),
-        _ => Err(wrong(what, value)),
-    };
-    let list = |what: &str, value: Value| match pickle.item(value) {
-        Some(Item::List(list)) => Ok(list),
-        _ => Err(wrong(what, value)),
-    };
-    let &[weights, frequent, classes] = list("the whole", pickle.root())?.as_slice() else {
+    let dict = |what: &str, value: Value| pickle.dict(value).ok_or_else(|| wrong(what, value));
+    let list = |what: &str, value: Value| pickle.list(value).ok_or_else(|| wrong(what, value));
+    let &[weights, frequent, classes] = list("the whole", pickle.root())? else {
         return Err("does not hold three parts: weights, tagdict, classes".into());
     };
     // Shared rows could make the table larger than the file, but not without end.
