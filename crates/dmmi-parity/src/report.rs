@@ -15,8 +15,8 @@ pub enum Precision {
     /// Tells wrong equations from rounding: what is left is the rounding of the stored values.
     F64,
     /// Mixed precision: bf16 activations over f32 parameters. Networks only, and of them what rounding to 8 bits leaves
-    /// comparable: the maps of every stage, the masks and the first losses, within [`BF16`]. Single gradients of a network
-    /// with made-up weights are noise in such arithmetic, PyTorch's too.
+    /// comparable: size and elements of the maps of every stage, and the first losses, within [`BF16`]. Sums that cancel,
+    /// pixels between two equal logits and single gradients of a network with made-up weights are noise in such arithmetic.
     Bf16,
 }
 
@@ -113,7 +113,9 @@ impl Report {
             let noisy = name.starts_with("grad ")
                 || name.starts_with("delta")
                 || (name.starts_with("train.loss") && !name.ends_with("before step 0"))
-                || name.ends_with(" max");
+                || (name.starts_with("buffer ") && !name.contains("@1 "))
+                || name.contains("mask")
+                || [" max", " min", " sum", " probe"].iter().any(|end| name.ends_with(end));
             if noisy {
                 return false;
             }
@@ -123,9 +125,8 @@ impl Report {
 
     /// Judges one quantity: a miss unless `error <= tolerance` (so NaN is one).
     pub fn judge(&mut self, name: &str, error: f64, tolerance: f64) {
-        // A share of pixels: those near the border of the two classes turn.
-        let turns = self.precision == Precision::Bf16 && name.ends_with("mask_fraction");
-        let tolerance = if turns { tolerance.max(0.2 * BF16) } else { tolerance };
+        // The recorded noise is a CPU's; cuDNN's f32 convolutions may transform their inputs (Winograd), which adds as much.
+        let tolerance = if self.device.is_cpu() { tolerance } else { 2.0 * tolerance };
         self.push(name, error, tolerance, error <= tolerance, String::new());
     }
 

@@ -39,6 +39,9 @@ impl Verdict {
     }
 }
 
+/// How inputs lie in memory: in order; with first and last dimension exchanged; in order behind another row.
+const LAYOUTS: [&str; 3] = ["in order", "turned", "behind"];
+
 type Function = Box<dyn Fn(&[Tensor]) -> Result<Tensor>>;
 
 struct Case {
@@ -76,10 +79,9 @@ pub fn run(device: &Device) -> Result<Vec<Verdict>> {
     let mut verdicts = Vec::new();
     for case in cases() {
         for dtype in [DType::F32, DType::BF16, DType::F64] {
-            for reversed in [false, true] {
-                let layout = if reversed { "turned" } else { "in order" };
+            for layout in LAYOUTS {
                 let name = format!("{}, {}, {layout}", case.name, dtype.as_str());
-                let error = compare(&case, dtype, reversed, device)
+                let error = compare(&case, dtype, layout, device)
                     .map_err(|e| e.context(format!("selftest: {name}")))?;
                 verdicts.push(Verdict { name, error, tolerance: tolerance(dtype) });
             }
@@ -219,7 +221,7 @@ fn attended(x: Projected, bias: Option<&Tensor>, heads: usize, p: f64) -> Result
     attend_projected(x, heads, terms, p, Mode::Train(&noise))
 }
 
-fn compare(case: &Case, dtype: DType, turned: bool, device: &Device) -> Result<f64> {
+fn compare(case: &Case, dtype: DType, layout: &str, device: &Device) -> Result<f64> {
     let mut exact = Vec::new();
     let mut tested = Vec::new();
     for (i, shape) in case.shapes.iter().enumerate() {
@@ -229,7 +231,12 @@ fn compare(case: &Case, dtype: DType, turned: bool, device: &Device) -> Result<f
         tested.push(rounded.to_device(device)?);
     }
     let view = |t: &Tensor| match t.rank() {
-        r if turned && r > 1 => t.transpose(0, r - 1)?.contiguous()?.transpose(0, r - 1),
+        r if layout == "turned" && r > 1 => {
+            t.transpose(0, r - 1)?.contiguous()?.transpose(0, r - 1)
+        }
+        r if layout == "behind" && r > 0 => {
+            Tensor::cat(&[&t.narrow(0, 0, 1)?, t], 0)?.narrow(0, 1, t.dim(0)?)
+        }
         _ => Ok(t.clone()),
     };
     let run = |inputs: &[Tensor]| {

@@ -8,7 +8,9 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 use super::blas::{Side, Types, products};
 
 use super::softmax::{Rows, softmax_gradient_rows, softmax_rows};
-use super::{ELEMENTWISE, Output, ROWS, device, f32_of, int, launch, loop_grid, open, suffix};
+use super::{
+    ELEMENTWISE, Output, ROWS, device, f32_of, int, launch, loop_grid, open, suffix, whole,
+};
 use crate::attend::Projected;
 use crate::dropout::Drawn;
 use crate::kernel::attach_storage;
@@ -66,7 +68,7 @@ pub(crate) fn attend(
         Projected::Two(q, kv) => vec![q, kv],
         Projected::Three(q, k, v) => vec![q, k, v],
     };
-    let inputs = inputs.into_iter().map(Tensor::contiguous).collect::<Result<Vec<_>>>()?;
+    let inputs = inputs.into_iter().map(whole).collect::<Result<Vec<_>>>()?;
     let (groups, queries, wide) = inputs[0].dims3()?;
     let keys = inputs[places[1].input].dim(1)?;
     let size = Size { groups, heads, queries, keys, width: wide / places[0].of / heads };

@@ -5,7 +5,7 @@ use candle_core::{DType, Result, Tensor};
 
 use super::gemm::{Operand, product};
 use super::norm::{channel_sums, column_sums};
-use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix};
+use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix, whole};
 use crate::conv::Geometry;
 use crate::kernel::attach_storage;
 
@@ -21,8 +21,8 @@ pub(crate) fn conv2d(
     bias: Option<&Tensor>,
     g: Geometry,
 ) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
-    let weight = weight.contiguous()?;
+    let xs = whole(xs)?;
+    let weight = whole(weight)?;
     let bias = bias.map(f32_of).transpose()?;
     let dtype = xs.dtype();
     let y = forward(&g, &xs, &weight.detach().to_dtype(dtype)?)?;

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::{ELEMENTWISE, Output, device, int, launch, loop_grid, open, suffix};
+use super::{ELEMENTWISE, Output, device, int, launch, loop_grid, open, suffix, whole};
 use crate::dropout::Drawn;
 use crate::kernel::attach_storage;
 
@@ -17,7 +17,7 @@ pub(crate) fn relu(xs: &Tensor) -> Result<Tensor> {
 }
 
 fn pair(name: &'static str, xs: &Tensor) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let (dev, s, n) = (device(&xs)?, suffix(xs.dtype())?, xs.elem_count());
     let y = Output::new(&dev, xs.shape(), xs.dtype())?;
     launch!(
@@ -49,7 +49,7 @@ pub(crate) fn channel_affine(
     scale: Option<&Tensor>,
     shift: Option<&Tensor>,
 ) -> Result<Tensor> {
-    Ok(affine(&xs.contiguous()?, scale, shift)?.tensor())
+    Ok(affine(&whole(xs)?, scale, shift)?.tensor())
 }
 
 fn affine(xs: &Tensor, scale: Option<&Tensor>, shift: Option<&Tensor>) -> Result<Output> {
@@ -79,7 +79,7 @@ fn affine(xs: &Tensor, scale: Option<&Tensor>, shift: Option<&Tensor>) -> Result
 
 /// Each sample (first dimension) times its entry of `scale`, f32 `(B)`, a constant.
 pub(crate) fn scale_samples(xs: &Tensor, scale: &Tensor) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let scale = super::f32_of(&scale.detach())?;
     let shape = xs.shape().clone();
     let apply = move |xs: &Tensor| {
@@ -94,7 +94,7 @@ pub(crate) fn scale_samples(xs: &Tensor, scale: &Tensor) -> Result<Tensor> {
 
 /// `xs + branch * scale`, one f32 factor a sample, a constant; none: 1.
 pub(crate) fn add_scaled(xs: &Tensor, branch: &Tensor, scale: Option<Tensor>) -> Result<Tensor> {
-    let (xs, branch) = (xs.contiguous()?, branch.contiguous()?);
+    let (xs, branch) = (whole(xs)?, whole(branch)?);
     let (dev, n) = (device(&xs)?, xs.elem_count());
     let each = n / xs.dim(0)?.max(1);
     let y = Output::new(&dev, xs.shape(), xs.dtype())?;
@@ -131,7 +131,7 @@ pub(crate) fn add_scaled(xs: &Tensor, branch: &Tensor, scale: Option<Tensor>) ->
 /// Zeroes elements whose random word of `(key, index)` is below the threshold, multiplies the others by the scale.
 pub(crate) fn dropout(xs: &Tensor, drawn: Drawn) -> Result<Tensor> {
     let Drawn { key, threshold, scale } = drawn;
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let apply = move |xs: &Tensor| {
         let (dev, n) = (device(xs)?, xs.elem_count());
         let y = Output::new(&dev, xs.shape(), xs.dtype())?;

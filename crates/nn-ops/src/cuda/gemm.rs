@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::blas::{Side, Types, products};
 use super::norm::column_sums;
-use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix};
+use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix, whole};
 use crate::kernel::attach_storage;
 
 /// A contiguous operand `(batch, rows, cols)`, read as it stands or transposed. A batch of 1 stands for all.
@@ -57,8 +57,8 @@ pub(super) fn product(
 /// `xs wᵀ + b`. The weight is cast to the type of `xs` for the product, its gradient comes in its own type; the bias is
 /// added in f32.
 pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
-    let weight = weight.contiguous()?;
+    let xs = whole(xs)?;
+    let weight = whole(weight)?;
     let bias = bias.map(f32_of).transpose()?;
     let (out, inner) = weight.dims2()?;
     let mut shape = xs.dims().to_vec();
@@ -110,7 +110,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
 
 /// `a b`, or `a bᵀ`, for equal leading dimensions.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
-    let (a, b) = (a.contiguous()?, b.to_dtype(a.dtype())?.contiguous()?);
+    let (a, b) = (whole(a)?, whole(&b.to_dtype(a.dtype())?)?);
     let (rank, dtype) = (a.rank(), a.dtype());
     let batch: usize = a.dims()[..rank - 2].iter().product();
     let size =

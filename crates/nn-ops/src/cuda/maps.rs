@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{MAPS, Output, device, int, launch, loop_grid, open, suffix};
+use super::{MAPS, Output, device, int, launch, loop_grid, open, suffix, whole};
 use crate::interpolate::Align;
 use crate::kernel::attach_storage;
 
@@ -21,7 +21,7 @@ pub(crate) fn resize_bilinear(
     (ho, wo): (usize, usize),
     align: Align,
 ) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let (b, c, h, w) = xs.dims4()?;
     let (dev, s, dtype) = (device(&xs)?, suffix(xs.dtype())?, xs.dtype());
     let (v, u) = (axis(h, ho, align)?, axis(w, wo, align)?);
@@ -50,7 +50,7 @@ pub(crate) fn resize_bilinear(
 }
 
 pub(crate) fn max_pool2d(xs: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let (b, c, h, w) = xs.dims4()?;
     let (ho, wo) = ((h + 2 * padding - k) / stride + 1, (w + 2 * padding - k) / stride + 1);
     let (dev, s, dtype) = (device(&xs)?, suffix(xs.dtype())?, xs.dtype());
@@ -84,7 +84,7 @@ pub(crate) fn max_pool2d(xs: &Tensor, k: usize, stride: usize, padding: usize) -
 
 /// `y[i] = Σ x[i - before ..= i + after]` along the middle of `(outer, n, inner)`.
 pub(crate) fn window_sum(xs: &Tensor, before: usize, after: usize) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let (outer, n, inner) = xs.dims3()?;
     let pass = move |xs: &Tensor, before: usize, after: usize| {
         let (dev, total) = (device(xs)?, outer * n * inner);

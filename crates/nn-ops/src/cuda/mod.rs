@@ -220,6 +220,12 @@ macro_rules! launch {
 }
 pub(crate) use launch;
 
+/// `t` in order, beginning where four elements can be loaded at once: itself, or a copy.
+pub(crate) fn whole(t: &Tensor) -> Result<Tensor> {
+    let start = t.layout().start_offset();
+    if t.is_contiguous() && start % 4 != 0 { t.copy() } else { t.contiguous() }
+}
+
 /// `t` in f32, contiguous.
 pub(crate) fn f32_of(t: &Tensor) -> Result<Tensor> {
     t.to_dtype(DType::F32)?.contiguous()

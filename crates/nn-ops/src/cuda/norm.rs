@@ -2,7 +2,7 @@
 
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
-use super::{NORM, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix};
+use super::{NORM, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix, whole};
 use crate::kernel::attach_storage;
 
 /// Pieces into which `rows` are split: enough blocks for the card, a number that depends on the sizes alone.
@@ -47,7 +47,7 @@ pub(super) fn column_sums_at(
 }
 
 pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    let (xs, weight, bias) = (xs.contiguous()?, f32_of(weight)?, f32_of(bias)?);
+    let (xs, weight, bias) = (whole(xs)?, f32_of(weight)?, f32_of(bias)?);
     let c = weight.dims1()?;
     let rows = xs.elem_count() / c.max(1);
     let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
@@ -97,9 +97,9 @@ pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) 
 }
 
 pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let (b, n, c) = xs.dims3()?;
-    let (dev, s, total) = (device(&xs)?, suffix(xs.dtype())?, b * n * c);
+    let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
     let (count, per) = chunks(n, c);
     let across = grid((c.div_ceil(32), count, b), (32, 8))?;
     let part = Output::new(&dev, (b, count, 3, c), DType::F32)?;
@@ -123,8 +123,8 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
         &dev,
         NORM,
         format!("instance_{s}"),
-        loop_grid(total)?,
-        [y.at, open(&xs)?.at, stat.at, total as u64, int(n)?, int(c)?]
+        across,
+        [y.at, open(&xs)?.at, stat.at, int(n)?, int(c)?, int(per)?]
     );
     let (xd, stat) = (xs.detach(), stat.tensor());
     let backward = move |_: &Tensor, grad: &Tensor| {
@@ -150,8 +150,8 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
             &dev,
             NORM,
             format!("instance_dx_{s}"),
-            loop_grid(total)?,
-            [d.at, x.at, g.at, st.at, mean.at, total as u64, int(n)?, int(c)?]
+            across,
+            [d.at, x.at, g.at, st.at, mean.at, int(n)?, int(c)?, int(per)?]
         );
         Ok(vec![d.tensor()])
     };
@@ -161,7 +161,7 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
 
 /// Mean and biased variance of each channel of `(B, C, h, w)`, f32 `(C)` both.
 pub(crate) fn batch_statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let (b, c, h, w) = xs.dims4()?;
     let dev = device(&xs)?;
     let part = plane_moments(&xs)?;
@@ -208,7 +208,7 @@ pub(crate) fn batch_norm(
     bias: &Tensor,
     eps: f64,
 ) -> Result<Tensor> {
-    let (xs, weight, bias) = (xs.contiguous()?, f32_of(weight)?, f32_of(bias)?);
+    let (xs, weight, bias) = (whole(xs)?, f32_of(weight)?, f32_of(bias)?);
     let (b, c, h, w) = xs.dims4()?;
     let (cells, total, eps) = (h * w, b * c * h * w, eps as f32);
     let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
@@ -265,7 +265,7 @@ pub(crate) fn batch_norm(
             &dev,
             NORM,
             format!("batch_dx_{s}"),
-            loop_grid(total)?,
+            grid((b * c, 1, 1), (256, 1))?,
             [
                 d.at,
                 x.at,
@@ -275,7 +275,6 @@ pub(crate) fn batch_norm(
                 w.at,
                 dw.at,
                 db.at,
-                total as u64,
                 int(c)?,
                 int(cells)?,
                 (b * cells) as f32,

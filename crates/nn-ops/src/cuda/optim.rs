@@ -156,7 +156,15 @@ pub(crate) fn adamw(moved: &[Moved], beta1: f64, beta2: f64, eps: f64) -> Result
         OPTIM,
         "adamw",
         grid((table.blocks, 1, 1), (256, 1))?,
-        [slots, chunks, int(CHUNK)?, beta1 as f32, beta2 as f32, eps as f32]
+        [
+            slots,
+            chunks,
+            int(CHUNK)?,
+            (1.0 - beta1) as f32,
+            beta2 as f32,
+            (1.0 - beta2) as f32,
+            eps as f32
+        ]
     );
     Ok(())
 }

@@ -3,7 +3,7 @@
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::norm::column_sums;
-use super::{Output, SOFTMAX, device, f32_of, grid, int, launch, open, suffix};
+use super::{Output, SOFTMAX, device, f32_of, grid, int, launch, open, suffix, whole};
 use crate::kernel::attach_storage;
 use crate::softmax::ScoreTerms;
 
@@ -16,6 +16,9 @@ pub(super) struct Rows {
     pub(super) queries: usize,
     pub(super) keys: usize,
 }
+
+/// Longest row that a block holds in shared memory; `HELD` of softmax.cu.
+const HELD: usize = 8192;
 
 /// How a row is computed: by a warp that holds it in registers, or by a block.
 fn kernel(base: &str, k: usize, dtype: DType) -> Result<(String, bool)> {
@@ -55,11 +58,15 @@ pub(super) fn softmax_rows(
     let bias = bias.map(open).transpose()?;
     let mask = mask.map(open).transpose()?;
     let (name, by_warp) = kernel("softmax", at.keys, dtype)?;
+    let mut config = config(rows, by_warp)?;
+    if !by_warp && at.keys <= HELD {
+        config.shared_mem_bytes = (at.keys * size_of::<f32>()) as u32;
+    }
     launch!(
         dev,
         SOFTMAX,
         name,
-        config(rows, by_warp)?,
+        config,
         [
             y,
             x,
@@ -103,7 +110,7 @@ pub(super) fn softmax_gradient_rows(
 
 /// As [`crate::attention_softmax`], on checked sizes.
 pub(crate) fn attention_softmax(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
-    let scores = scores.contiguous()?;
+    let scores = whole(scores)?;
     let (g, m, n, k) = scores.dims4()?;
     let (dev, dtype, rows) = (device(&scores)?, scores.dtype(), g * m * n);
     let bias = terms.bias.map(f32_of).transpose()?;

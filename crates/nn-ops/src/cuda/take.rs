@@ -3,13 +3,13 @@
 use candle_core::{Result, Shape, Tensor};
 
 use super::norm::column_sums;
-use super::{Output, ROWS, device, f32_of, grid, int, launch, loop_grid, open, suffix};
+use super::{Output, ROWS, device, f32_of, grid, int, launch, loop_grid, open, suffix, whole};
 use crate::kernel::attach_storage;
 use crate::rows::RowMap;
 
 /// As [`crate::take_rows`], on checked sizes.
 pub(crate) fn take_rows(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let fill = fill.map(f32_of).transpose()?;
     let on = map.on_device(xs.device())?;
     let (c, given) = (xs.dim(2)?, xs.shape().clone());
@@ -70,7 +70,7 @@ fn taken(
 
 /// `(B, N, C)` to `(B, C, N)`.
 pub(crate) fn turn(xs: &Tensor) -> Result<Tensor> {
-    let xs = xs.contiguous()?;
+    let xs = whole(xs)?;
     let (value, shape) = turned(&xs)?.value();
     let backward = move |_: &Tensor, grad: &Tensor| Ok(vec![turned(grad)?.tensor()]);
     attach_storage("turn", &[&xs], value, shape, backward)

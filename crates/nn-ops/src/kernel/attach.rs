@@ -91,7 +91,10 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>>> Attached<F> {
         grad: &Tensor,
     ) -> Result<[Option<Tensor>; N]> {
         crate::profile::begin();
-        let found = (self.backward)(&res.detach(), &grad.detach().contiguous()?)?;
+        let grad = grad.detach();
+        #[cfg(feature = "cuda")]
+        let grad = if grad.device().is_cuda() { crate::cuda::whole(&grad)? } else { grad };
+        let found = (self.backward)(&res.detach(), &grad.contiguous()?)?;
         crate::profile::end("backward", self.name, res.dims());
         if found.len() != N {
             bail!("{}: {} gradients for {N} inputs", self.name, found.len());

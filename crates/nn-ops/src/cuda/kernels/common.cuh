@@ -16,6 +16,23 @@ template <> __device__ __forceinline__ bf16 down<bf16>(float v) { return __float
 // Four neighbouring elements in one load or store.
 template <class T> struct alignas(4 * sizeof(T)) Four { T v[4]; };
 
+// Quotient and remainder; 64-bit division costs a hundred instructions, and is seldom needed.
+__device__ __forceinline__ u64 div_of(u64 a, uint32_t b, uint32_t &rest) {
+  if ((a >> 32) == 0) {
+    uint32_t q = (uint32_t)a / b;
+    rest = (uint32_t)a - q * b;
+    return q;
+  }
+  u64 q = a / b;
+  rest = (uint32_t)(a - q * b);
+  return q;
+}
+__device__ __forceinline__ uint32_t rest_of(u64 a, uint32_t b) {
+  uint32_t rest;
+  div_of(a, b, rest);
+  return rest;
+}
+
 __device__ __forceinline__ float warp_sum(float v) {
   for (int o = 16; o > 0; o >>= 1) v += __shfl_xor_sync(0xffffffffu, v, o);
   return v;

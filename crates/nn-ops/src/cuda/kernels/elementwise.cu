@@ -43,13 +43,13 @@ template <class T> __device__ void bias_of(T *y, const float *bias, u64 n, int c
   if ((c & 3) == 0) {
     EACH(n / 4) {
       Four<T> a = ((Four<T> *)y)[i];
-      const float *b = bias + (i * 4) % c;
+      const float *b = bias + rest_of(i * 4, c);
 #pragma unroll
       for (int j = 0; j < 4; j++) a.v[j] = down<T>(up(a.v[j]) + b[j]);
       ((Four<T> *)y)[i] = a;
     }
   } else {
-    EACH(n) y[i] = down<T>(up(y[i]) + bias[i % c]);
+    EACH(n) y[i] = down<T>(up(y[i]) + bias[rest_of(i, c)]);
   }
 }
 // (B, C, cells): y = x * scale[c] + shift[c]; either may be null. In place allowed.
@@ -57,7 +57,8 @@ template <class T>
 __device__ void channels_of(T *y, const T *x, const float *scale, const float *shift, u64 n, int c, int cells) {
   if ((cells & 3) == 0) {
     EACH(n / 4) {
-      int k = (int)((i * 4 / cells) % c);
+      uint32_t cell;
+      uint32_t k = rest_of(div_of(i * 4, cells, cell), c);
       float s = scale ? scale[k] : 1.f, t = shift ? shift[k] : 0.f;
       Four<T> a = ((const Four<T> *)x)[i];
 #pragma unroll
@@ -66,7 +67,8 @@ __device__ void channels_of(T *y, const T *x, const float *scale, const float *s
     }
   } else {
     EACH(n) {
-      int k = (int)((i / cells) % c);
+      uint32_t cell;
+      uint32_t k = rest_of(div_of(i, cells, cell), c);
       y[i] = down<T>(up(x[i]) * (scale ? scale[k] : 1.f) + (shift ? shift[k] : 0.f));
     }
   }

@@ -28,8 +28,8 @@ __device__ __forceinline__ float weight(const Axis &a, int out, int in) {
 
 template <class T> __device__ void resize_of(T *y, const T *x, u64 planes, Axis v, Axis u) {
   EACH(planes * v.to * u.to) {
-    int ox = (int)(i % u.to), oy = (int)(i / u.to % v.to);
-    const T *p = x + i / ((u64)u.to * v.to) * v.from * u.from;
+    uint32_t ox, oy;
+    const T *p = x + div_of(div_of(i, u.to, ox), v.to, oy) * v.from * u.from;
     int y0, y1, x0, x1;
     float ty, tx;
     tap(v, oy, y0, y1, ty);
@@ -41,8 +41,9 @@ template <class T> __device__ void resize_of(T *y, const T *x, u64 planes, Axis 
 }
 template <class T> __device__ void resize_back_of(T *d, const T *g, u64 planes, Axis v, Axis u) {
   EACH(planes * v.from * u.from) {
-    int ix = (int)(i % u.from), iy = (int)(i / u.from % v.from), r0, r1, c0, c1;
-    const T *p = g + i / ((u64)u.from * v.from) * v.to * u.to;
+    uint32_t ix, iy;
+    int r0, r1, c0, c1;
+    const T *p = g + div_of(div_of(i, u.from, ix), v.from, iy) * v.to * u.to;
     readers(v, iy, r0, r1);
     readers(u, ix, c0, c1);
     float s = 0.f;

@@ -110,12 +110,15 @@ extern "C" __global__ void instance_stat_f32(float *stat, const float *part, int
   stat[(u64)s * 2 * c + col] = mean;
   stat[(u64)s * 2 * c + c + col] = rsqrtf(m2 / n + eps);
 }
-template <class T> __device__ void instance_of(T *y, const T *x, const float *stat, u64 total, int n, int c) {
-  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
-    int col = (int)(i % c);
-    const float *s = stat + (i / ((u64)n * c)) * 2 * c + col;
-    y[i] = down<T>((up(x[i]) - s[0]) * s[c]);
-  }
+template <class T>
+__device__ void instance_of(T *y, const T *x, const float *stat, int n, int c, int per) {
+  int col = blockIdx.x * 32 + threadIdx.x, to = min(n, (int)(blockIdx.y + 1) * per);
+  if (col >= c) return;
+  const float *s = stat + (u64)blockIdx.z * 2 * c + col;
+  float mean = s[0], rstd = s[c];
+  u64 at = (u64)blockIdx.z * n * c + col;
+  for (int r = blockIdx.y * per + threadIdx.y; r < to; r += 8)
+    y[at + (u64)r * c] = down<T>((up(x[at + (u64)r * c]) - mean) * rstd);
 }
 // part[b][chunk][2][c]: sum g, sum g xhat
 template <class T>
@@ -148,12 +151,14 @@ extern "C" __global__ void instance_back_stat_f32(float *mean, const float *part
   mean[i] = t / n;
 }
 template <class T>
-__device__ void instance_dx_of(T *d, const T *x, const T *g, const float *stat, const float *mean, u64 total, int n, int c) {
-  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
-    int col = (int)(i % c);
-    u64 at = (i / ((u64)n * c)) * 2 * c + col;
-    float rstd = stat[at + c], xhat = (up(x[i]) - stat[at]) * rstd;
-    d[i] = down<T>(rstd * (up(g[i]) - mean[at] - xhat * mean[at + c]));
+__device__ void instance_dx_of(T *d, const T *x, const T *g, const float *stat, const float *mean, int n, int c, int per) {
+  int col = blockIdx.x * 32 + threadIdx.x, to = min(n, (int)(blockIdx.y + 1) * per);
+  if (col >= c) return;
+  u64 of = (u64)blockIdx.z * 2 * c + col, at = (u64)blockIdx.z * n * c + col;
+  float m = stat[of], rstd = stat[of + c], a = mean[of], b = mean[of + c];
+  for (int r = blockIdx.y * per + threadIdx.y; r < to; r += 8) {
+    u64 i = at + (u64)r * c;
+    d[i] = down<T>(rstd * (up(g[i]) - a - (up(x[i]) - m) * rstd * b));
   }
 }
 
@@ -215,11 +220,19 @@ extern "C" __global__ void batch_back_stat_f32(float *dw, float *db, const float
 }
 template <class T>
 __device__ void batch_dx_of(T *d, const T *x, const T *g, const float *mean, const float *var, const float *w, const float *dw,
-                            const float *db, u64 total, int c, int cells, float count, float eps) {
-  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
-    int k = (int)((i / cells) % c);
-    float r = rsqrtf(var[k] + eps), xhat = (up(x[i]) - mean[k]) * r;
-    d[i] = down<T>(w[k] * r * (up(g[i]) - db[k] / count - xhat * dw[k] / count));
+                            const float *db, int c, int cells, float count, float eps) {
+  int k = blockIdx.x % c;
+  u64 at = (u64)blockIdx.x * cells;
+  float r = rsqrtf(var[k] + eps), m = mean[k], wr = w[k] * r, a = db[k] / count, b = dw[k] / count * r;
+  if ((cells & 3) == 0) {
+    for (int i = threadIdx.x; i < cells / 4; i += blockDim.x) {
+      Four<T> p = ((const Four<T> *)(x + at))[i], q = ((const Four<T> *)(g + at))[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) p.v[j] = down<T>(wr * (up(q.v[j]) - a - (up(p.v[j]) - m) * b));
+      ((Four<T> *)(d + at))[i] = p;
+    }
+  } else {
+    for (int i = threadIdx.x; i < cells; i += blockDim.x) d[at + i] = down<T>(wr * (up(g[at + i]) - a - (up(x[at + i]) - m) * b));
   }
 }
 
@@ -234,19 +247,19 @@ __device__ void batch_dx_of(T *d, const T *x, const T *g, const float *mean, con
   { columns_of(o, x, rows, cols, per, scale); }                                                                          \
   extern "C" __global__ void instance_part_##S(float *p, const T *x, int n, int c, int per)                              \
   { instance_part_of(p, x, n, c, per); }                                                                                 \
-  extern "C" __global__ void instance_##S(T *y, const T *x, const float *stat, u64 total, int n, int c)                  \
-  { instance_of(y, x, stat, total, n, c); }                                                                              \
+  extern "C" __global__ void instance_##S(T *y, const T *x, const float *stat, int n, int c, int per)                    \
+  { instance_of(y, x, stat, n, c, per); }                                                                              \
   extern "C" __global__ void instance_back_part_##S(float *p, const T *x, const T *g, const float *stat, int n, int c,   \
                                                     int per) { instance_back_part_of(p, x, g, stat, n, c, per); }        \
   extern "C" __global__ void instance_dx_##S(T *d, const T *x, const T *g, const float *stat, const float *mean,         \
-                                             u64 total, int n, int c) { instance_dx_of(d, x, g, stat, mean, total, n, c); } \
+                                             int n, int c, int per) { instance_dx_of(d, x, g, stat, mean, n, c, per); }  \
   extern "C" __global__ void batch_part_##S(float *p, const T *x, int cells) { batch_part_of(p, x, cells); }             \
   extern "C" __global__ void batch_back_part_##S(float *p, const T *x, const T *g, const float *mean, const float *var,  \
                                                  int c, int cells, float eps)                                            \
   { batch_back_part_of(p, x, g, mean, var, c, cells, eps); }                                                             \
   extern "C" __global__ void batch_dx_##S(T *d, const T *x, const T *g, const float *mean, const float *var,             \
-                                          const float *w, const float *dw, const float *db, u64 total, int c, int cells, \
+                                          const float *w, const float *dw, const float *db, int c, int cells,            \
                                           float count, float eps)                                                        \
-  { batch_dx_of(d, x, g, mean, var, w, dw, db, total, c, cells, count, eps); }
+  { batch_dx_of(d, x, g, mean, var, w, dw, db, c, cells, count, eps); }
 EXPORT(float, f32)
 EXPORT(bf16, bf16)

@@ -33,14 +33,16 @@ extern "C" __global__ void scale(const Slot *slots, const Chunk *chunks, int siz
   u64 end = min(s.n, (u64)c.start + size);
   for (u64 i = c.start + threadIdx.x; i < end; i += blockDim.x) s.g[i] *= factor;
 }
-extern "C" __global__ void adamw(const Slot *slots, const Chunk *chunks, int size, float beta1, float beta2, float eps) {
+extern "C" __global__ void adamw(const Slot *slots, const Chunk *chunks, int size, float rest1, float beta2, float rest2,
+                                 float eps) {
   Chunk c = chunks[blockIdx.x];
   Slot s = slots[c.slot];
   u64 end = min(s.n, (u64)c.start + size);
   for (u64 i = c.start + threadIdx.x; i < end; i += blockDim.x) {
     float g = s.g[i], m = s.m[i], v = s.v[i];
-    m += (1.f - beta1) * (g - m);
-    v = v * beta2 + (1.f - beta2) * g * g;
+    // What is left of 1 comes from the host, which has it in f64: 1 - 0.999 in f32 is off by 1e-5.
+    m += rest1 * (g - m);
+    v = v * beta2 + rest2 * g * g;
     s.m[i] = m, s.v[i] = v;
     s.p[i] = s.p[i] * s.keep - s.step * (m / (sqrtf(v) / s.root + eps));
   }

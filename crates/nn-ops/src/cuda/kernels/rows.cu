@@ -9,12 +9,12 @@ template <class T, class P, int V>
 __device__ void take_of(T *y, const T *x, const uint32_t *take, const float *fill, u64 total, int n, int rows, int c) {
   int parts = c / V;
   EACH(total / V) {
-    int p = (int)(i % parts);
-    u64 row = i / parts;
-    uint32_t from = take[row % n];
+    uint32_t p, place;
+    u64 row = div_of(i, parts, p), image = div_of(row, n, place);
+    uint32_t from = take[place];
     P v;
     if (from != NONE) {
-      v = ((const P *)x)[((row / n) * rows + from) * parts + p];
+      v = ((const P *)x)[(image * rows + from) * parts + p];
     } else {
       T *e = (T *)&v;
       for (int j = 0; j < V; j++) e[j] = down<T>(fill ? fill[p * V + j] : 0.f);
@@ -27,10 +27,9 @@ template <class T, class P, int V>
 __device__ void heads_of(T *y, const T *x, u64 total, int n, int m, int d, int wide, int offset, bool back) {
   int dv = d / V;
   EACH(total / V) {
-    int j = (int)(i % dv);
-    u64 r = i / dv;
-    int row = (int)(r % n), head = (int)(r / n % m);
-    u64 g = r / ((u64)n * m), at = (((g * n + row) * wide) + offset + head * d) / V + j;
+    uint32_t j, row, head;
+    u64 r = div_of(i, dv, j), gm = div_of(r, n, row), g = div_of(gm, m, head);
+    u64 at = (((g * n + row) * wide) + offset + head * d) / V + j;
     if (back) ((P *)y)[at] = ((const P *)x)[i];
     else ((P *)y)[i] = ((const P *)x)[at];
   }

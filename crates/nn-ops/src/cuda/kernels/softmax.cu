@@ -5,12 +5,10 @@
 struct Terms { const float *bias, *mask; int k, n, m, w, nm, first; float scale; };
 
 __device__ __forceinline__ void rows_of(const Terms &t, u64 r, const float *&b, const float *&a) {
-  int query = (int)(r % t.n);
-  u64 rest = r / t.n;
-  int head = (int)(rest % t.m);
-  u64 group = rest / t.m;
+  uint32_t query, head;
+  u64 group = div_of(div_of(r, t.n, query), t.m, head);
   b = t.bias ? t.bias + ((u64)head * t.n + query) * t.k : nullptr;
-  a = t.mask ? t.mask + (((group + t.first) % t.w) * t.nm + query % t.nm) * t.k : nullptr;
+  a = t.mask ? t.mask + (u64)(rest_of(group + t.first, t.w) * t.nm + query % t.nm) * t.k : nullptr;
 }
 __device__ __forceinline__ float score(float x, const Terms &t, const float *b, const float *a, int i) {
   float v = x * t.scale;
@@ -47,19 +45,30 @@ template <class T, int V> __device__ void forward_warp(T *y, const T *x, u64 row
     if (i < t.k) y[r * t.k + i] = down<T>(v[j] * inv);
   }
 }
-// One block a row, any k.
+// One block a row, any k; a row of up to HELD scores is read once and held in shared memory.
+#define HELD 8192
 template <class T> __device__ void forward_block(T *y, const T *x, const Terms &t) {
+  extern __shared__ float held[];
   u64 r = blockIdx.x;
   const float *b, *a;
   rows_of(t, r, b, a);
   const T *xr = x + r * t.k;
+  bool hold = t.k <= HELD;
   float most = -INFINITY, sum = 0.f;
-  for (int i = threadIdx.x; i < t.k; i += blockDim.x) most = fmaxf(most, score(up(xr[i]), t, b, a, i));
+  for (int i = threadIdx.x; i < t.k; i += blockDim.x) {
+    float v = score(up(xr[i]), t, b, a, i);
+    if (hold) held[i] = v;
+    most = fmaxf(most, v);
+  }
   most = block_max(most);
-  for (int i = threadIdx.x; i < t.k; i += blockDim.x) sum += expf(score(up(xr[i]), t, b, a, i) - most);
+  for (int i = threadIdx.x; i < t.k; i += blockDim.x) {
+    float e = expf((hold ? held[i] : score(up(xr[i]), t, b, a, i)) - most);
+    if (hold) held[i] = e;
+    sum += e;
+  }
   float inv = 1.f / block_sum(sum);
   for (int i = threadIdx.x; i < t.k; i += blockDim.x)
-    y[r * t.k + i] = down<T>(expf(score(up(xr[i]), t, b, a, i) - most) * inv);
+    y[r * t.k + i] = down<T>((hold ? held[i] : expf(score(up(xr[i]), t, b, a, i) - most)) * inv);
 }
 // dx = scale * y (g - g.y)
 template <class T, int V> __device__ void backward_warp(T *dx, const T *y, const T *g, u64 rows, int k, float scale) {
