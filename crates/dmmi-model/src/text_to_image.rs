@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Align, Conv2d, Conv2dConfig, DecoderLayerConfig, Mode, Probe, TransformerDecoderLayer,
-    conv2d_layer, resize_bilinear,
+    conv2d_layer, resize_beside,
 };
 
 use crate::config::DecoderWords;
@@ -47,9 +47,8 @@ impl Fuse {
         mode: Mode,
         probe: &mut Probe,
     ) -> Result<Tensor> {
-        let (_, _, h, w) = fine.dims4()?;
-        let coarse = resize_bilinear(coarse, (h, w), Align::Corners)?;
-        let ys = self.first.forward_t(&Tensor::cat(&[&coarse, fine], 1)?, mode)?;
+        let both = resize_beside(coarse, fine, Align::Corners)?;
+        let ys = self.first.forward_t(&both, mode)?;
         probe.record(&format!("relu1_{}", self.name), &ys);
         let ys = self.second.forward_t(&ys, mode)?;
         probe.record(&format!("f{}", self.name), &ys);

@@ -73,6 +73,24 @@ pub fn resize_bilinear(xs: &Tensor, size: (usize, usize), align: Align) -> Resul
     }
 }
 
+/// A coarse map resized to the extent of a finer one, and the finer one behind it: `(B, C, h, w)` and `(B, D, h', w')` to
+/// `(B, C + D, h', w')`.
+///
+/// # Errors
+/// As [`resize_bilinear`], and when batches differ.
+pub fn resize_beside(coarse: &Tensor, fine: &Tensor, align: Align) -> Result<Tensor> {
+    let ((b, _, h, w), (bf, _, ho, wo)) = (coarse.dims4()?, fine.dims4()?);
+    if b != bf || [h, w, ho, wo].contains(&0) {
+        bail!("resize_beside: {:?} beside {:?}", coarse.dims(), fine.dims());
+    }
+    #[cfg(feature = "cuda")]
+    if kernel::plan(coarse) == Plan::Cuda && fine.dtype() == coarse.dtype() && fine.elem_count() > 0
+    {
+        return crate::cuda::resize_beside(coarse, fine, align);
+    }
+    Tensor::cat(&[&resize_bilinear(coarse, (ho, wo), align)?, fine], 1)
+}
+
 /// Two products with constant matrices, in f32 at least: oracle of the kernel, and the path of other devices.
 fn composed(xs: &Tensor, rows: &Axis, cols: &Axis) -> Result<Tensor> {
     let dtype = xs.dtype();

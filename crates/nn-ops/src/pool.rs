@@ -111,6 +111,10 @@ fn fused(xs: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor>
 /// Mean of each channel: `(B, C, h, w)` to `(B, C)`.
 pub fn global_avg_pool(xs: &Tensor) -> Result<Tensor> {
     xs.dims4()?;
+    #[cfg(feature = "cuda")]
+    if kernel::plan(xs) == Plan::Cuda {
+        return crate::cuda::global_avg_pool(xs);
+    }
     // A sum over a map loses its small parts in 8 or 11 bits.
     if matches!(xs.dtype(), candle_core::DType::BF16 | candle_core::DType::F16) {
         return global_avg_pool(&xs.to_dtype(candle_core::DType::F32)?)?.to_dtype(xs.dtype());

@@ -7,10 +7,11 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::attend::{Projected, attend_projected};
 use crate::conv::{Conv2dConfig, conv2d};
+use crate::cross_entropy::pixel_cross_entropy;
 #[cfg(feature = "cuda")]
 use crate::dropout::Drawn;
 use crate::dropout::{add_drop_path, drop_path, dropout};
-use crate::interpolate::{Align, resize_bilinear};
+use crate::interpolate::{Align, resize_beside, resize_bilinear};
 use crate::norm::{batch_norm_for_selftest, instance_norm, layer_norm};
 use crate::optim::{AdamW, AdamWConfig, ParamGroup};
 use crate::relative::{RowIndex, relative_bias};
@@ -148,6 +149,12 @@ fn cases() -> Vec<Case> {
         case("resize, corners, one cell", &[&[2, 3, 4, 1]], 1, resize(1, 6, Align::Corners)),
         case("resize, edges, up", &[&[2, 3, 5, 7]], 1, resize(20, 9, Align::Edges)),
         case("resize, edges, down", &[&[2, 3, 12, 9]], 1, resize(5, 4, Align::Edges)),
+        case("resize beside", &[&[2, 3, 5, 7], &[2, 2, 9, 12]], 2, |x| {
+            resize_beside(&x[0], &x[1], Align::Corners)
+        }),
+        case("resize beside, the same size", &[&[2, 3, 4, 4], &[2, 5, 4, 4]], 2, |x| {
+            resize_beside(&x[0], &x[1], Align::Corners)
+        }),
         case("max-pool", &[&[2, 3, 9, 11]], 1, |x| max_pool2d(&x[0], 3, 2, 1)),
         case("box sums", &[&[2, 35, 3]], 1, |x| box_sum2d(&x[0], (5, 7), 3)),
         case("run sums", &[&[2, 11, 5]], 1, |x| run_sum(&x[0], 3)),
@@ -191,6 +198,15 @@ fn cases() -> Vec<Case> {
         case("attend with dropout", &[&[3, 9, 3 * 2 * 5]], 1, |x| {
             attended(Projected::One(&x[0]), None, 2, 0.3)
         }),
+        case("attend over many keys", &[&[1, 9, 2 * 8], &[1, 1200, 2 * 2 * 8]], 2, |x| {
+            attended(Projected::Two(&x[0], &x[1]), None, 2, 0.3)
+        }),
+        case(
+            "attend over many keys, no dropout",
+            &[&[2, 5, 2 * 4], &[2, 1028, 2 * 2 * 4]],
+            2,
+            |x| attended(Projected::Two(&x[0], &x[1]), None, 2, 0.0),
+        ),
         case("attend, a group at a time", &[&[5, 9, 3 * 2 * 5], &[2, 9, 9]], 1, |x| {
             #[cfg(feature = "cuda")]
             if x[0].device().is_cuda() && x[0].dtype() != DType::F64 {
@@ -201,6 +217,11 @@ fn cases() -> Vec<Case> {
             let terms = ScoreTerms { bias: x.get(1), mask: None };
             let mode = Noise::new(3, 4);
             attend_projected(Projected::One(&x[0]), 2, terms, 0.3, Mode::Train(&mode))
+        }),
+        case("cross-entropy", &[&[3, 2, 7, 9]], 1, |x| {
+            let fore: Vec<u8> = (0..3 * 63).map(|i| u8::from(i * i % 7 < 3)).collect();
+            let masks = Tensor::from_vec(fore, (3, 7, 9), x[0].device())?;
+            pixel_cross_entropy(&(&x[0] * 3.0)?, &masks, [0.9, 1.1])
         }),
         case("text windows", &[&[2, 6, 5]], 1, |x| text_windows(&x[0], 3)),
         case("global average", &[&[2, 3, 5, 7]], 1, |x| global_avg_pool(&x[0])),

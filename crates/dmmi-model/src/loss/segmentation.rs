@@ -3,8 +3,8 @@
 //! With equal weights this is the paper's binary cross-entropy: the foreground probability of two classes is the logistic
 //! function of the difference of their logits, and the weighted mean is then the mean.
 
-use candle_core::{DType, Result, Tensor, bail};
-use candle_nn::ops::log_softmax;
+use candle_core::{Result, Tensor, bail};
+use nn_ops::pixel_cross_entropy;
 
 /// `Σ w_y nll / Σ w_y` of logits `(B, 2, H, W)` against masks `(B, H, W)`, in f32 at least.
 pub fn segmentation(logits: &Tensor, masks: &Tensor, weights: [f32; 2]) -> Result<Tensor> {
@@ -12,19 +12,7 @@ pub fn segmentation(logits: &Tensor, masks: &Tensor, weights: [f32; 2]) -> Resul
     if k != 2 || masks.dims() != [b, h, w] {
         bail!("segmentation loss: logits {:?} for masks {:?}", logits.dims(), masks.dims());
     }
-    let wide = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
-    let logits = logits.to_dtype(wide)?;
-    let fore = masks.ne(0u8)?.to_dtype(wide)?;
-    let back = (1.0 - &fore)?;
-    let weighted = [(back * f64::from(weights[0]))?, (fore * f64::from(weights[1]))?];
-    let total = (sum(&weighted[0])? + sum(&weighted[1])?)?;
-    let per_class = Tensor::stack(&weighted, 1)?; // (B, 2, H, W)
-    sum(&(log_softmax(&logits, 1)? * per_class)?)?.neg()?.div(&total)
-}
-
-/// Rows first: one running f32 sum over all pixels loses two digits.
-fn sum(xs: &Tensor) -> Result<Tensor> {
-    xs.sum(candle_core::D::Minus1)?.sum_all()
+    pixel_cross_entropy(logits, masks, weights)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::blas::{Side, Types, products};
 
-use super::softmax::{Rows, softmax_gradient_rows, softmax_rows};
+use super::softmax::{
+    Rows, is_long, long_gradient_rows, long_rows, softmax_gradient_rows, softmax_rows,
+};
 use super::{
     ELEMENTWISE, Output, ROWS, device, f32_of, int, launch, loop_grid, open, suffix, whole,
 };
@@ -99,14 +101,17 @@ impl Pass {
         Ok([one(self.places[0])?, one(self.places[1])?, one(self.places[2])?])
     }
 
-    /// `softmax(q kᵀ / sqrt(d) + bias + mask)` of groups `from..from + count` into `scores`.
+    /// `softmax(q kᵀ / sqrt(d) + bias + mask)` of groups `from..from + count`, computed in `scores`. It stays there when
+    /// `used` is another place; `used` gets what dropout leaves of it.
+    #[allow(clippy::too_many_arguments)]
     fn weights(
         &self,
         dev: &CudaDevice,
         [q, k]: [u64; 2],
         bias: Option<&Tensor>,
         (from, count): (usize, usize),
-        scores: &Output,
+        scores: u64,
+        used: Option<u64>,
         dtype: DType,
     ) -> Result<()> {
         let Size { heads, queries, keys, width, .. } = self.size;
@@ -115,9 +120,21 @@ impl Pass {
         let q = Side::new(at(q, queries), width, queries * width);
         let k = Side::new(at(k, keys), width, keys * width);
         let types = Types::all(dtype);
-        products(dev, count * heads, (queries, keys, width), q, k.t(), scores.at, types)?;
+        products(dev, count * heads, (queries, keys, width), q, k.t(), scores, types)?;
         let rows = Rows { groups: count, first: from, heads, queries, keys };
-        softmax_rows(dev, scores.at, scores.at, rows, self.scale(), bias, self.mask.as_ref(), dtype)
+        let (scale, mask) = (self.scale(), self.mask.as_ref());
+        if is_long(keys) {
+            let kept = if used == Some(scores) { 0 } else { scores };
+            let into = (kept, used.unwrap_or(0));
+            return long_rows(dev, into, scores, rows, scale, bias, mask, self.drop, dtype);
+        }
+        softmax_rows(dev, scores, scores, rows, scale, bias, mask, dtype)?;
+        match used {
+            Some(used) => {
+                self.dropped(dev, from, scores, count * heads * queries * keys, used, dtype)
+            }
+            None => Ok(()),
+        }
     }
 
     fn scale(&self) -> f64 {
@@ -157,9 +174,8 @@ impl Pass {
         let bytes = dtype.size_in_bytes();
         for from in (0..groups).step_by(chunk) {
             let count = chunk.min(groups - from);
-            self.weights(&dev, [q.at, k.at], bias, (from, count), &scores, dtype)?;
-            let n = count * heads * queries * keys;
-            self.dropped(&dev, from, scores.at, n, scores.at, dtype)?;
+            let used = Some(scores.at);
+            self.weights(&dev, [q.at, k.at], bias, (from, count), scores.at, used, dtype)?;
             let p = Side::new(scores.at, keys, queries * keys);
             let v =
                 Side::new(v.at + (from * heads * keys * width * bytes) as u64, width, keys * width);
@@ -196,14 +212,9 @@ impl Pass {
             let at = |base: u64, rows: usize| base + (from * heads * rows * width * bytes) as u64;
             let tokens = |o: &Output, rows: usize| Side::new(at(o.at, rows), width, rows * width);
             let square = |o: &Output| Side::new(o.at, keys, queries * keys);
-            self.weights(&dev, [q.at, k.at], bias, (from, count), &p, dtype)?;
-            let used = match &kept {
-                Some(kept) => {
-                    self.dropped(&dev, from, p.at, n, kept.at, dtype)?;
-                    kept
-                }
-                None => &p,
-            };
+            let dropped = kept.as_ref().map(|k| k.at);
+            self.weights(&dev, [q.at, k.at], bias, (from, count), p.at, dropped, dtype)?;
+            let used = kept.as_ref().unwrap_or(&p);
             let dy = tokens(&g, queries);
             products(
                 &dev,
@@ -215,17 +226,15 @@ impl Pass {
                 types,
             )?;
             products(&dev, batch, (queries, keys, width), dy, tokens(&v, keys).t(), ds.at, types)?;
-            self.dropped(&dev, from, ds.at, n, ds.at, dtype)?;
-            softmax_gradient_rows(
-                &dev,
-                ds.at,
-                p.at,
-                ds.at,
-                batch * queries,
-                keys,
-                self.scale(),
-                dtype,
-            )?;
+            let rows = Rows { groups: count, first: from, heads, queries, keys };
+            if is_long(keys) {
+                let places = [ds.at, p.at, ds.at];
+                long_gradient_rows(&dev, places, rows, self.scale(), self.drop, dtype)?;
+            } else {
+                self.dropped(&dev, from, ds.at, n, ds.at, dtype)?;
+                let (n, scale) = (batch * queries, self.scale());
+                softmax_gradient_rows(&dev, ds.at, p.at, ds.at, n, keys, scale, dtype)?;
+            }
             products(
                 &dev,
                 batch,

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{MAPS, Output, device, int, launch, loop_grid, open, suffix, whole};
+use super::{MAPS, Output, device, grid, int, launch, loop_grid, open, suffix, whole};
 use crate::interpolate::Align;
 use crate::kernel::attach_storage;
 
@@ -16,6 +16,41 @@ fn axis(from: usize, to: usize, align: Align) -> Result<(i32, i32, f64, f64)> {
     Ok((int(from)?, int(to)?, scale, shift))
 }
 
+/// A resize of maps `(B, C, h, w)` whose results are the first C of `wide` planes an image.
+#[derive(Clone, Copy)]
+struct Resize {
+    from: (usize, usize, usize, usize),
+    to: (usize, usize),
+    align: Align,
+    wide: usize,
+}
+
+impl Resize {
+    fn launch(&self, name: &str, items: usize, out: u64, from: u64, like: &Tensor) -> Result<()> {
+        let (b, c, h, w) = self.from;
+        let (v, u) = (axis(h, self.to.0, self.align)?, axis(w, self.to.1, self.align)?);
+        let (dev, planes) = (device(like)?, (b * c) as u64);
+        launch!(
+            &dev,
+            MAPS,
+            format!("{name}_{}", suffix(like.dtype())?),
+            loop_grid(items)?,
+            [out, from, planes, v.0, v.1, v.2, v.3, u.0, u.1, u.2, u.3, int(c)?, int(self.wide)?]
+        );
+        Ok(())
+    }
+    fn forward(&self, xs: &Tensor, out: u64) -> Result<()> {
+        let (b, c, ..) = self.from;
+        self.launch("resize", b * c * self.to.0 * self.to.1, out, open(xs)?.at, xs)
+    }
+    fn gradient(&self, grad: &Tensor) -> Result<Tensor> {
+        let (b, c, h, w) = self.from;
+        let d = Output::new(&device(grad)?, self.from, grad.dtype())?;
+        self.launch("resize_back", b * c * h * w, d.at, open(grad)?.at, grad)?;
+        Ok(d.tensor())
+    }
+}
+
 pub(crate) fn resize_bilinear(
     xs: &Tensor,
     (ho, wo): (usize, usize),
@@ -23,30 +58,41 @@ pub(crate) fn resize_bilinear(
 ) -> Result<Tensor> {
     let xs = whole(xs)?;
     let (b, c, h, w) = xs.dims4()?;
-    let (dev, s, dtype) = (device(&xs)?, suffix(xs.dtype())?, xs.dtype());
-    let (v, u) = (axis(h, ho, align)?, axis(w, wo, align)?);
-    let planes = (b * c) as u64;
-    let y = Output::new(&dev, (b, c, ho, wo), dtype)?;
-    launch!(
-        &dev,
-        MAPS,
-        format!("resize_{s}"),
-        loop_grid(b * c * ho * wo)?,
-        [y.at, open(&xs)?.at, planes, v.0, v.1, v.2, v.3, u.0, u.1, u.2, u.3]
-    );
-    let backward = move |_: &Tensor, grad: &Tensor| {
-        let d = Output::new(&dev, (b, c, h, w), dtype)?;
+    let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c };
+    let y = Output::new(&device(&xs)?, (b, c, ho, wo), xs.dtype())?;
+    resize.forward(&xs, y.at)?;
+    let backward = move |_: &Tensor, grad: &Tensor| Ok(vec![resize.gradient(grad)?]);
+    let (value, shape) = y.value();
+    attach_storage("resize", &[&xs], value, shape, backward)
+}
+
+/// As [`crate::resize_beside`], on checked sizes: both written into the result where they belong.
+pub(crate) fn resize_beside(coarse: &Tensor, fine: &Tensor, align: Align) -> Result<Tensor> {
+    let (coarse, fine) = (whole(coarse)?, whole(fine)?);
+    let ((b, c, h, w), (_, d, ho, wo)) = (coarse.dims4()?, fine.dims4()?);
+    let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c + d };
+    let (dev, dtype, cells) = (device(&fine)?, fine.dtype(), ho * wo);
+    let y = Output::new(&dev, (b, c + d, ho, wo), dtype)?;
+    resize.forward(&coarse, y.at)?;
+    let planes = move |y: u64, x: u64, out: bool| {
+        let config = grid((b * d, 1, 1), (256, 1))?;
         launch!(
             &dev,
             MAPS,
-            format!("resize_back_{s}"),
-            loop_grid(b * c * h * w)?,
-            [d.at, open(grad)?.at, planes, v.0, v.1, v.2, v.3, u.0, u.1, u.2, u.3]
+            format!("planes_{}", suffix(dtype)?),
+            config,
+            [y, x, int(cells)?, int(d)?, int(c + d)?, int(c)?, i32::from(out)]
         );
-        Ok(vec![d.tensor()])
+        Ok::<_, candle_core::Error>(())
+    };
+    planes(y.at, open(&fine)?.at, false)?;
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let df = Output::new(&device(grad)?, (b, d, ho, wo), dtype)?;
+        planes(df.at, open(grad)?.at, true)?;
+        Ok(vec![resize.gradient(grad)?, df.tensor()])
     };
     let (value, shape) = y.value();
-    attach_storage("resize", &[&xs], value, shape, backward)
+    attach_storage("resize-beside", &[&coarse, &fine], value, shape, backward)
 }
 
 pub(crate) fn max_pool2d(xs: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor> {

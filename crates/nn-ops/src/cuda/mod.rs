@@ -13,6 +13,7 @@ mod conv;
 mod cudnn;
 mod elementwise;
 mod gemm;
+mod loss;
 mod maps;
 mod norm;
 mod optim;
@@ -32,7 +33,8 @@ pub(crate) use attend::{AT_ONCE, attend};
 pub(crate) use conv::conv2d;
 pub(crate) use elementwise::{add_scaled, channel_affine, dropout, gelu, relu, scale_samples};
 pub(crate) use gemm::{linear, matmul, set_tf32};
-pub(crate) use maps::{max_pool2d, resize_bilinear, window_sum};
+pub(crate) use loss::{global_avg_pool, pixel_cross_entropy};
+pub(crate) use maps::{max_pool2d, resize_beside, resize_bilinear, window_sum};
 pub(crate) use norm::{batch_norm, batch_statistics, instance_norm, layer_norm};
 pub(crate) use optim::{Moved, adamw, norm_of, scale_all};
 pub(crate) use rows::relative_bias;
@@ -55,6 +57,7 @@ macro_rules! module {
     };
 }
 module!(ELEMENTWISE, "elementwise");
+module!(LOSS, "loss");
 module!(MAPS, "maps");
 module!(NORM, "norm");
 module!(OPTIM, "optim");

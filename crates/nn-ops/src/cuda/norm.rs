@@ -178,7 +178,7 @@ pub(crate) fn batch_statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
 }
 
 /// Mean and sum of squared deviations of each plane: `(B, C, h, w)` to `(B, C, 2)`.
-fn plane_moments(xs: &Tensor) -> Result<Tensor> {
+pub(super) fn plane_moments(xs: &Tensor) -> Result<Tensor> {
     let (b, c, h, w) = xs.dims4()?;
     let dev = device(xs)?;
     let part = Output::new(&dev, (b, c, 2), DType::F32)?;

@@ -4,6 +4,7 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::norm::column_sums;
 use super::{Output, SOFTMAX, device, f32_of, grid, int, launch, open, suffix, whole};
+use crate::dropout::Drawn;
 use crate::kernel::attach_storage;
 use crate::softmax::ScoreTerms;
 
@@ -80,6 +81,100 @@ pub(super) fn softmax_rows(
             int(nm)?,
             int(at.first)?,
             scale as f32,
+        ]
+    );
+    Ok(())
+}
+
+/// Rows that one launch takes from scores to what dropout leaves of the weights.
+pub(super) fn is_long(keys: usize) -> bool {
+    (1025..=4096).contains(&keys) && keys.is_multiple_of(4)
+}
+
+fn words(drop: Option<Drawn>) -> (u32, u32, u32, f32) {
+    match drop {
+        Some(d) => (d.key as u32, (d.key >> 32) as u32, d.threshold, d.scale),
+        None => (0, 0, 0, 1.0),
+    }
+}
+
+/// As [`softmax_rows`] for long rows: the weights into `kept`, what dropout leaves of them into `used`; 0: not wanted. Words
+/// of the mask are counted from the first score of group `at.first` on.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn long_rows(
+    dev: &CudaDevice,
+    (kept, used): (u64, u64),
+    x: u64,
+    at: Rows,
+    scale: f64,
+    bias: Option<&Tensor>,
+    mask: Option<&Tensor>,
+    drop: Option<Drawn>,
+    dtype: DType,
+) -> Result<()> {
+    let (w, nm) = match mask {
+        Some(t) => (t.dim(0)?, t.dim(1)?),
+        None => (1, 1),
+    };
+    let bias = bias.map(open).transpose()?;
+    let mask = mask.map(open).transpose()?;
+    let (k0, k1, threshold, keep) = words(drop);
+    let rows = at.groups * at.heads * at.queries;
+    launch!(
+        dev,
+        SOFTMAX,
+        format!("long_{}", suffix(dtype)?),
+        grid((rows, 1, 1), (256, 1))?,
+        [
+            kept,
+            used,
+            x,
+            bias.as_ref().map_or(0u64, |t| t.at),
+            mask.as_ref().map_or(0u64, |t| t.at),
+            int(at.keys)?,
+            int(at.queries)?,
+            int(at.heads)?,
+            int(w)?,
+            int(nm)?,
+            int(at.first)?,
+            scale as f32,
+            k0,
+            k1,
+            threshold,
+            keep,
+            (at.first * at.heads * at.queries * at.keys) as u64,
+        ]
+    );
+    Ok(())
+}
+
+/// As [`softmax_gradient_rows`] for long rows, of a gradient that goes through the dropout first.
+pub(super) fn long_gradient_rows(
+    dev: &CudaDevice,
+    [d, y, g]: [u64; 3],
+    at: Rows,
+    scale: f64,
+    drop: Option<Drawn>,
+    dtype: DType,
+) -> Result<()> {
+    let (k0, k1, threshold, keep) = words(drop);
+    let rows = at.groups * at.heads * at.queries;
+    launch!(
+        dev,
+        SOFTMAX,
+        format!("long_back_{}", suffix(dtype)?),
+        grid((rows, 1, 1), (256, 1))?,
+        [
+            d,
+            y,
+            g,
+            int(at.keys)?,
+            scale as f32,
+            k0,
+            k1,
+            threshold,
+            keep,
+            (at.first * at.heads * at.queries * at.keys) as u64,
         ]
     );
     Ok(())

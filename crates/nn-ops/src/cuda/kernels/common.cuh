@@ -70,3 +70,18 @@ __device__ __forceinline__ void merge(float &n, float &mean, float &m2, float nb
   m2 += m2b + delta * delta * (n * nb / total);
   n = total;
 }
+
+// Philox4x32-10 (Salmon et al. 2011): four random words of a counter and a key. The CPU path computes the same words.
+__device__ __forceinline__ void philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
+#pragma unroll
+  for (int r = 0; r < 10; r++) {
+    uint32_t h0 = __umulhi(0xD2511F53u, c[0]), l0 = 0xD2511F53u * c[0];
+    uint32_t h1 = __umulhi(0xCD9E8D57u, c[2]), l1 = 0xCD9E8D57u * c[2];
+    c[0] = h1 ^ c[1] ^ k0;
+    c[1] = l1;
+    c[2] = h0 ^ c[3] ^ k1;
+    c[3] = l0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+}

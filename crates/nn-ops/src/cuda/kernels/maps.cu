@@ -26,24 +26,32 @@ __device__ __forceinline__ float weight(const Axis &a, int out, int in) {
 }
 #define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 
-template <class T> __device__ void resize_of(T *y, const T *x, u64 planes, Axis v, Axis u) {
+// Where the planes of a map lie among `wide` planes an image: `c` of them, after the first `offset`.
+struct Among { int c, wide, offset; };
+__device__ __forceinline__ u64 plane_of(const Among &a, u64 plane) {
+  uint32_t c;
+  u64 image = div_of(plane, a.c, c);
+  return image * a.wide + a.offset + c;
+}
+template <class T> __device__ void resize_of(T *y, const T *x, u64 planes, Axis v, Axis u, Among to) {
   EACH(planes * v.to * u.to) {
     uint32_t ox, oy;
-    const T *p = x + div_of(div_of(i, u.to, ox), v.to, oy) * v.from * u.from;
+    u64 plane = div_of(div_of(i, u.to, ox), v.to, oy);
+    const T *p = x + plane * v.from * u.from;
     int y0, y1, x0, x1;
     float ty, tx;
     tap(v, oy, y0, y1, ty);
     tap(u, ox, x0, x1, tx);
     float a = up(p[(u64)y0 * u.from + x0]) * (1.f - tx) + up(p[(u64)y0 * u.from + x1]) * tx;
     float b = up(p[(u64)y1 * u.from + x0]) * (1.f - tx) + up(p[(u64)y1 * u.from + x1]) * tx;
-    y[i] = down<T>(a * (1.f - ty) + b * ty);
+    y[(plane_of(to, plane) * v.to + oy) * u.to + ox] = down<T>(a * (1.f - ty) + b * ty);
   }
 }
-template <class T> __device__ void resize_back_of(T *d, const T *g, u64 planes, Axis v, Axis u) {
+template <class T> __device__ void resize_back_of(T *d, const T *g, u64 planes, Axis v, Axis u, Among of) {
   EACH(planes * v.from * u.from) {
     uint32_t ix, iy;
     int r0, r1, c0, c1;
-    const T *p = g + div_of(div_of(i, u.from, ix), v.from, iy) * v.to * u.to;
+    const T *p = g + plane_of(of, div_of(div_of(i, u.from, ix), v.from, iy)) * v.to * u.to;
     readers(v, iy, r0, r1);
     readers(u, ix, c0, c1);
     float s = 0.f;
@@ -55,6 +63,17 @@ template <class T> __device__ void resize_back_of(T *d, const T *g, u64 planes, 
       s += wr * row;
     }
     d[i] = down<T>(s);
+  }
+}
+
+// Planes of `cells` into their place among others, or out of it.
+template <class T> __device__ void planes_of(T *y, const T *x, int cells, Among a, bool out) {
+  u64 there = plane_of(a, blockIdx.x) * cells, here = (u64)blockIdx.x * cells;
+  if ((cells & 3) == 0) {
+    for (int i = threadIdx.x; i < cells / 4; i += blockDim.x)
+      ((Four<T> *)(y + (out ? here : there)))[i] = ((const Four<T> *)(x + (out ? there : here)))[i];
+  } else {
+    for (int i = threadIdx.x; i < cells; i += blockDim.x) y[(out ? here : there) + i] = x[(out ? there : here) + i];
   }
 }
 
@@ -135,8 +154,12 @@ template <class T> __device__ void fold_of(T *d, const T *cols, u64 total, Patch
 #define AXES int vf, int vt, double vs, double vd, int uf, int ut, double us, double ud
 #define MAKE Axis{vf, vt, vs, vd}, Axis{uf, ut, us, ud}
 #define EXPORT(T, S)                                                                                                      \
-  extern "C" __global__ void resize_##S(T *y, const T *x, u64 planes, AXES) { resize_of(y, x, planes, MAKE); }            \
-  extern "C" __global__ void resize_back_##S(T *d, const T *g, u64 planes, AXES) { resize_back_of(d, g, planes, MAKE); }  \
+  extern "C" __global__ void resize_##S(T *y, const T *x, u64 planes, AXES, int c, int wide)                              \
+  { resize_of(y, x, planes, MAKE, Among{c, wide, 0}); }                                                                   \
+  extern "C" __global__ void resize_back_##S(T *d, const T *g, u64 planes, AXES, int c, int wide)                         \
+  { resize_back_of(d, g, planes, MAKE, Among{c, wide, 0}); }                                                              \
+  extern "C" __global__ void planes_##S(T *y, const T *x, int cells, int c, int wide, int offset, int out)                \
+  { planes_of(y, x, cells, Among{c, wide, offset}, out); }                                                                \
   extern "C" __global__ void pool_##S(T *y, uint32_t *from, const T *x, u64 planes, int h, int w, int ho, int wo, int k,  \
                                       int stride, int pad) { pool_of(y, from, x, planes, Window{h, w, ho, wo, k, stride, pad}); } \
   extern "C" __global__ void pool_back_##S(T *d, const T *g, const uint32_t *from, u64 planes, int h, int w, int ho,      \

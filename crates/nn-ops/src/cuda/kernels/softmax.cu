@@ -98,6 +98,86 @@ template <class T> __device__ void backward_block(T *dx, const T *y, const T *g,
     dx[at + i] = down<T>(scale * up(y[at + i]) * (up(g[at + i]) - dot));
 }
 
+// Long rows of attention: one block of 256 a row of up to 4096 scores, a multiple of four, held in registers. `kept` gets the
+// weights, `used` what dropout leaves of them (the same where there is none); either may be null.
+struct Drop { uint32_t k0, k1, threshold; float scale; u64 start; };
+#define QUADS 4
+template <class T> __device__ void long_rows(T *kept, T *used, const T *x, const Terms &t, const Drop &d) {
+  u64 r = blockIdx.x, at = r * t.k;
+  const float *b, *a;
+  rows_of(t, r, b, a);
+  int quads = t.k / 4;
+  float v[QUADS][4], most = -INFINITY, sum = 0.f;
+#pragma unroll
+  for (int q = 0; q < QUADS; q++) {
+    int i = q * 256 + threadIdx.x;
+    if (i < quads) {
+      Four<T> p = ((const Four<T> *)(x + at))[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) v[q][j] = score(up(p.v[j]), t, b, a, i * 4 + j), most = fmaxf(most, v[q][j]);
+    }
+  }
+  most = block_max(most);
+#pragma unroll
+  for (int q = 0; q < QUADS; q++)
+    if (q * 256 + threadIdx.x < quads)
+#pragma unroll
+      for (int j = 0; j < 4; j++) v[q][j] = expf(v[q][j] - most), sum += v[q][j];
+  float inv = 1.f / block_sum(sum);
+#pragma unroll
+  for (int q = 0; q < QUADS; q++) {
+    int i = q * 256 + threadIdx.x;
+    if (i >= quads) continue;
+    Four<T> p;
+#pragma unroll
+    for (int j = 0; j < 4; j++) p.v[j] = down<T>(v[q][j] * inv);
+    if (kept) ((Four<T> *)(kept + at))[i] = p;
+    if (!used) continue;
+    if (d.threshold) {
+      u64 block = (d.start + at) / 4 + i;
+      uint32_t c[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0u, 0u};
+      philox(c, d.k0, d.k1);
+#pragma unroll
+      for (int j = 0; j < 4; j++) p.v[j] = down<T>(c[j] < d.threshold ? 0.f : up(p.v[j]) * d.scale);
+    }
+    ((Four<T> *)(used + at))[i] = p;
+  }
+}
+// dx = scale * y (g' - g'.y), where g' is what dropout lets through of g
+template <class T> __device__ void long_rows_back(T *dx, const T *y, const T *g, int k, float scale, const Drop &d) {
+  u64 at = (u64)blockIdx.x * k;
+  int quads = k / 4;
+  float vy[QUADS][4], vg[QUADS][4], dot = 0.f;
+#pragma unroll
+  for (int q = 0; q < QUADS; q++) {
+    int i = q * 256 + threadIdx.x;
+    if (i >= quads) continue;
+    Four<T> p = ((const Four<T> *)(y + at))[i], e = ((const Four<T> *)(g + at))[i];
+    uint32_t c[4] = {0xffffffffu, 0xffffffffu, 0xffffffffu, 0xffffffffu};
+    if (d.threshold) {
+      u64 block = (d.start + at) / 4 + i;
+      c[0] = (uint32_t)block, c[1] = (uint32_t)(block >> 32), c[2] = 0u, c[3] = 0u;
+      philox(c, d.k0, d.k1);
+    }
+    float s = d.threshold ? d.scale : 1.f;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+      vy[q][j] = up(p.v[j]), vg[q][j] = c[j] < d.threshold ? 0.f : up(e.v[j]) * s;
+      dot += vy[q][j] * vg[q][j];
+    }
+  }
+  dot = block_sum(dot);
+#pragma unroll
+  for (int q = 0; q < QUADS; q++) {
+    int i = q * 256 + threadIdx.x;
+    if (i >= quads) continue;
+    Four<T> p;
+#pragma unroll
+    for (int j = 0; j < 4; j++) p.v[j] = down<T>(scale * vy[q][j] * (vg[q][j] - dot));
+    ((Four<T> *)(dx + at))[i] = p;
+  }
+}
+
 #define WARPS(T, S, V)                                                                                              \
   extern "C" __global__ void softmax_warp##V##_##S(T *y, const T *x, u64 rows, const float *bias, const float *mask, \
                                                    int k, int n, int m, int w, int nm, int first, float scale) {                \
@@ -108,6 +188,15 @@ template <class T> __device__ void backward_block(T *dx, const T *y, const T *g,
   }
 #define EXPORT(T, S)                                                                                                 \
   WARPS(T, S, 1) WARPS(T, S, 5) WARPS(T, S, 32)                                                                      \
+  extern "C" __global__ void long_##S(T *kept, T *used, const T *x, const float *bias, const float *mask, int k,     \
+                                      int n, int m, int w, int nm, int first, float scale, uint32_t k0, uint32_t k1, \
+                                      uint32_t threshold, float keep, u64 start) {                                   \
+    long_rows<T>(kept, used, x, Terms{bias, mask, k, n, m, w, nm, first, scale}, Drop{k0, k1, threshold, keep, start}); \
+  }                                                                                                                  \
+  extern "C" __global__ void long_back_##S(T *dx, const T *y, const T *g, int k, float scale, uint32_t k0,           \
+                                           uint32_t k1, uint32_t threshold, float keep, u64 start) {                 \
+    long_rows_back<T>(dx, y, g, k, scale, Drop{k0, k1, threshold, keep, start});                                     \
+  }                                                                                                                  \
   extern "C" __global__ void softmax_block_##S(T *y, const T *x, u64 rows, const float *bias, const float *mask,     \
                                                int k, int n, int m, int w, int nm, int first, float scale) {                    \
     forward_block<T>(y, x, Terms{bias, mask, k, n, m, w, nm, first, scale});                                                \
