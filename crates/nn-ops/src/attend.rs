@@ -115,6 +115,7 @@ pub fn attend(
             (g, heads), size, &terms,
             &|g, i| rq.row(g, i), &|g, i| rk.row(g, i), &|g, i| rv.row(g, i),
         );
+        crate::profile::end("forward", "attend", &[g, n, c]);
         kernel::from_vec(ys, (g, n, c))
     })
 }

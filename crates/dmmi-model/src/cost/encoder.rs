@@ -66,10 +66,9 @@ fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
                 cost += Cost::results(resized + 2 * n * c);
             }
         }
-        for j in 0..depth {
-            let shifted = j % 2 == 1 && cfg.window_size > 1;
+        for _ in 0..depth {
             let drops = cfg.drop_path > 0.0 && seen > 0 && blocks > 1;
-            cost += block(cfg, i, extent, shifted, drops);
+            cost += block(cfg, i, extent, drops);
             seen += 1;
         }
         // The norm of what the stage emits, and the same as a map.
@@ -89,34 +88,22 @@ fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
     stages
 }
 
-fn block(
-    cfg: &SwinConfig,
-    stage: usize,
-    (h, w): (usize, usize),
-    shifted: bool,
-    drops: bool,
-) -> Cost {
+fn block(cfg: &SwinConfig, stage: usize, (h, w): (usize, usize), drops: bool) -> Cost {
     let (c, m, window) = (cfg.embed_dim << stage, cfg.num_heads[stage], cfg.window_size);
     let n = h * w;
     let padded = h.next_multiple_of(window) * w.next_multiple_of(window);
     let inside = window * window;
     let dropped = if drops { Cost::results(n * c) } else { Cost::default() };
-    let mut cost = Cost::results(n * c); // norm
-    if padded != n {
-        cost += Cost::results(2 * padded * c); // padded, and cropped again
-    }
-    if shifted {
-        cost += Cost::results(4 * padded * c); // rolled there and back, an axis at a time
-    }
-    cost += Cost::results(padded * c) // windows
-        + Cost::product(padded, c, 3 * c)
+    let cost = Cost::results(n * c) // norm
+        + Cost::product(n, c, 3 * c)
+        + Cost::results(3 * padded * c) // in windows
         + Cost::results(3 * padded * c) // queries, keys, values apart
         + Cost { macs: (padded * inside * c) as u64, kept: (m * padded * inside) as u64 }
         + Cost::results(m * padded * inside) // softmax
         + Cost { macs: (padded * inside * c) as u64, kept: (padded * c) as u64 }
         + Cost::results(padded * c) // heads merged
-        + Cost::product(padded, c, c)
-        + Cost::results(padded * c); // windows undone
+        + Cost::results(n * c) // windows undone
+        + Cost::product(n, c, c);
     let hidden = cfg.mlp_ratio * c;
     cost + dropped
         + Cost::results(2 * n * c) // sum, norm

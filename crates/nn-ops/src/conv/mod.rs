@@ -263,6 +263,7 @@ impl Conv2d {
             let finish = |c: usize| Finish { scale: scale[c], shift: shift[c], floor };
             let (x, w) = (kernel::read(&xs)?, kernel::read(&weight)?);
             let ys = values(&g, x.slice::<T>()?, w.slice::<T>()?, &finish);
+            crate::profile::end("forward", "conv2d + norm", &[g.b, g.c_out, g.ho, g.wo]);
             kernel::from_vec(ys, (g.b, g.c_out, g.ho, g.wo))
         })
     }

@@ -55,13 +55,28 @@ fn panels<T: Real, const W: usize>(
 ) {
     let (line, padded) = (t.line(rows), t.padded(rows));
     let count = channels.len().div_ceil(W);
-    let (mut scratch, mut lines) = (Vec::new(), vec![T::default(); POINTS * line]);
-    for (i, c) in channels.enumerate() {
-        lines_of(c, &mut scratch, &mut lines);
-        for (f, line) in lines.chunks_exact(line).enumerate() {
-            let panel = &mut out[(f * count + i / W) * padded * W..][..padded * W];
-            for (row, v) in panel.chunks_exact_mut(W).zip(line) {
-                row[i % W] = *v;
+    let (mut scratch, mut lines) = (Vec::new(), vec![T::default(); W * POINTS * line]);
+    for p in 0..count {
+        let here = channels.clone().skip(p * W).take(W);
+        let used = here.len();
+        for (c, lines) in here.zip(lines.chunks_exact_mut(POINTS * line)) {
+            lines_of(c, &mut scratch, lines);
+        }
+        lines[used * POINTS * line..].fill(T::default());
+        for f in 0..POINTS {
+            let panel = &mut out[(f * count + p) * padded * W..][..padded * W];
+            interleave::<T>(&lines[f * line..], POINTS * line, W, panel);
+        }
+    }
+}
+
+wide! {
+    /// `width` lines, `step` apart, as columns of `panel`.
+    fn interleave(lines: &[T], step: usize, width: usize, panel: &mut [T]) {
+        for l in 0..width {
+            let line = &lines[l * step..][..panel.len() / width];
+            for (row, v) in panel.chunks_exact_mut(width).zip(line) {
+                row[l] = *v;
             }
         }
     }

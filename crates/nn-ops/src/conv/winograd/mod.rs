@@ -16,7 +16,6 @@ use rayon::prelude::*;
 use super::image::Geometry;
 use crate::kernel::{COLUMNS, ROWS, Real, Scratch, panel_product};
 use tiling::{OUT, POINTS, Tiling, input_lines, output_rows};
-use transform::LANES;
 use weights::{Split, Taps};
 
 pub(crate) use gradient::weight_gradient;
@@ -121,14 +120,15 @@ fn convolve<T: Real>(
             .par_chunks_mut(POINTS * padded * split.depth)
             .zip(split.depths().collect::<Vec<_>>())
             .for_each(|(out, (k0, depth))| transform_inputs(t, x, rows, k0..k0 + depth, out));
-        let mut products = Scratch::new(POINTS * padded * m + LANES);
-        products[..POINTS * padded * m]
-            .par_chunks_mut(padded * m)
-            .enumerate()
-            .for_each(|(point, out)| multiply(split, filters, &tiles, point, padded, out));
+        // A few values more than needed, so that the 36 products do not share cache sets.
+        let step = padded * m + COLUMNS;
+        let mut products = Scratch::new(POINTS * step);
+        products.par_chunks_mut(step).enumerate().for_each(|(point, out)| {
+            multiply(split, filters, &tiles, point, padded, &mut out[..padded * m]);
+        });
         parts.par_iter_mut().enumerate().with_min_len(4).for_each(|(c, parts)| {
             let from = &products[c * padded..];
-            output_rows(t, from, padded * m, rows.clone(), finish(c), parts);
+            output_rows(t, from, step, rows.clone(), finish(c), parts);
         });
     };
     let work = blocks.iter().zip(parts);

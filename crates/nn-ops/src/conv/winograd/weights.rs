@@ -9,6 +9,8 @@ use crate::kernel::{ROWS, Real, Scratch, wide};
 
 /// Input channels of one product: a right panel of them fits the first-level cache.
 const DEPTH: usize = 256;
+/// Channels transformed before they are written.
+const RUN: usize = 16;
 /// Left panels of one piece of work, at most.
 const PANELS: usize = 16;
 
@@ -73,28 +75,32 @@ wide! {
             let (out, after) = rest.split_at_mut(POINTS * panels * ROWS * depth);
             rest = after;
             for p in 0..panels {
-                for c in 0..depth {
-                    let mut taken = [[[T::default(); LANES]; 3]; 3];
-                    for l in 0..ROWS {
-                        let row = (first + p) * ROWS + l;
-                        if row >= m {
-                            break;
-                        }
-                        let from = match taps {
-                            Taps::Forward => (row * k + k0 + c) * 9,
-                            Taps::Backward => ((k0 + c) * m + row) * 9,
-                        };
-                        for (t, v) in w[from..from + 9].iter().enumerate() {
-                            let t = match taps {
-                                Taps::Forward => t,
-                                Taps::Backward => 8 - t,
+                // Runs of channels: values of single ones would go to 36 places that share a cache set.
+                for c0 in (0..depth).step_by(RUN) {
+                    let run = RUN.min(depth - c0);
+                    let mut found = [[[T::default(); ROWS]; RUN]; POINTS];
+                    for c in 0..run {
+                        let mut taken = [[[T::default(); LANES]; 3]; 3];
+                        for (l, row) in ((first + p) * ROWS..m).take(ROWS).enumerate() {
+                            let from = match taps {
+                                Taps::Forward => (row * k + k0 + c0 + c) * 9,
+                                Taps::Backward => ((k0 + c0 + c) * m + row) * 9,
                             };
-                            taken[t / 3][t % 3][l] = *v;
+                            for (t, v) in w[from..from + 9].iter().enumerate() {
+                                let t = match taps {
+                                    Taps::Forward => t,
+                                    Taps::Backward => 8 - t,
+                                };
+                                taken[t / 3][t % 3][l] = *v;
+                            }
+                        }
+                        for (found, v) in found.iter_mut().zip(square(&taken, filter).iter().flatten()) {
+                            found[c].copy_from_slice(&v[..ROWS]);
                         }
                     }
-                    for (f, v) in square(&taken, filter).iter().flatten().enumerate() {
-                        let at = ((f * panels + p) * depth + c) * ROWS;
-                        out[at..at + ROWS].copy_from_slice(&v[..ROWS]);
+                    for (f, found) in found.iter().enumerate() {
+                        let at = ((f * panels + p) * depth + c0) * ROWS;
+                        out[at..at + run * ROWS].copy_from_slice(&found.as_flattened()[..run * ROWS]);
                     }
                 }
             }
