@@ -83,12 +83,12 @@ def selftest(s):
     print(f"   misses: {sum('MISS' in l for l in text.splitlines())}")
 
 
-def compare(s, mode, eager_only):
+def compare(s, mode, eager_only, chosen):
     print(f"\n| {mode}, Swin-B + BERT-base, 480 x 480 | dmmi ms | images/s | peak GiB | TFLOP/s | % of matmul | torch eager ms | peak GiB | torch compiled ms | ratio to best |\n|---|---|---|---|---|---|---|---|---|---|")
     for m, batch, dtype in WORK:
-        if m != mode:
+        if m != mode or (chosen and f"{m}-{batch}-{dtype}" not in chosen):
             continue
-        iters, warmup = (10, 5) if batch < 32 else (5, 3)
+        iters, warmup = (10, 4) if batch < 32 else (5, 2)
         common = ["--mode", mode, "--device", "cuda", "--batch", batch, "--dtype", dtype, "--iters", iters, "--warmup", warmup, "--no-parts"]
         ours = s.measure(f"{mode}-{batch}-{dtype}-dmmi", [s.program, "bench", *common], 60)
         peers = {}
@@ -97,7 +97,7 @@ def compare(s, mode, eager_only):
                 peers[name] = s.measure(f"{mode}-{batch}-{dtype}-torch-{name}", [sys.executable, PEER, *common, *extra], 120)
         if ours is None:
             continue
-        flops = sum(f for _, f in ours["flops"])
+        flops = sum(ours["flops"].values())
         rate = flops / ours["total_ms"] / 1e9
         gib = lambda d: f"{d['memory']['device_peak_mib'] / 1024:.1f}" if d else "-"
         ms = lambda d: f"{d['total_ms']:.1f}" if d else "-"
@@ -118,6 +118,7 @@ def main():
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path(os.environ.get("OUT", ROOT / "target/device-bench/out")))
     p.add_argument("--minutes", type=float, default=9.0, help="all together")
     p.add_argument("--only", default="selftest,infer,train,quickstart", help="steps, separated by commas")
+    p.add_argument("--work", default="", help="of inference and training only these, such as train-8-bf16,infer-1-tf32")
     p.add_argument("--eager-only", action="store_true", help="no torch.compile, which takes most of the time")
     args = p.parse_args()
     if not PACKED.exists():
@@ -130,7 +131,7 @@ def main():
         selftest(s)
     for mode in ("infer", "train"):
         if mode in steps:
-            compare(s, mode, args.eager_only)
+            compare(s, mode, args.eager_only, [w for w in args.work.split(",") if w])
     if "quickstart" in steps:
         quickstart(s)
 
