@@ -31,11 +31,14 @@ pub struct SwinTransformer {
     stages: Vec<Stage>,
     infos: Vec<StageInfo>,
     window: usize,
-    kept: Arc<Mutex<Vec<((usize, usize), Windows)>>>,
+    kept: Arc<Mutex<Vec<Kept>>>,
 }
 
 /// Sizes whose windows are kept: four stages of a few image sizes.
 const KEPT: usize = 16;
+
+/// The windows of a map `(h, w)`.
+type Kept = ((usize, usize), Windows);
 
 #[derive(Clone, Debug)]
 struct Stage {
