@@ -14,7 +14,7 @@ use crate::weights::{Weights, ensure};
 #[command(
     after_help = "Full-size recipes start from pretrained encoders: unless init is given, the weights are fetched if need be
 (see cargo xtask fetch-weights) and passed on as --set init.visual=.. --set init.text=..
-CUDA is used when there are both a GPU and nvcc, unless --device cpu is given.
+CUDA is used when there are a GPU and nvcc (installed, or by cargo xtask cuda-toolchain), unless --device cpu is given.
 
 Examples:
   cargo xtask train --recipe refzom_swin_base
@@ -40,11 +40,20 @@ pub(crate) struct Args {
 
 /// Runs the verb; the exit status of the training.
 pub(crate) fn run(args: &Args) -> Result<u8> {
-    let mut command = Command::new(env!("CARGO"));
+    let cuda = cuda(&args.rest);
+    let mut command = match &cuda {
+        // The toolchain's environment comes first.
+        Some(Cuda { env: Some(env), .. }) => {
+            let mut command = Command::new("bash");
+            command.args(["-c", ". \"$0\" && exec \"$@\""]).arg(env).arg(env!("CARGO"));
+            command
+        }
+        _ => Command::new(env!("CARGO")),
+    };
     command.args(["run", "--release", "-p", "dmmi-cli"]).arg("--manifest-path");
     command.arg(crate::root().join("Cargo.toml"));
-    if cuda(&args.rest) {
-        command.args(["--features", "cuda"]);
+    if let Some(cuda) = &cuda {
+        command.args(["--features", cuda.features]);
     }
     command.arg("--").arg("train").args(&args.rest);
     if !args.no_weights {
@@ -141,10 +150,17 @@ fn values<'a>(args: &'a [String], long: &str, short: Option<&str>) -> Vec<&'a st
     out
 }
 
-/// Whether to build with CUDA; says why.
-fn cuda(rest: &[String]) -> bool {
+/// A build with CUDA.
+struct Cuda {
+    features: &'static str,
+    /// The environment of `cargo xtask cuda-toolchain`, where no CUDA is installed.
+    env: Option<PathBuf>,
+}
+
+/// Whether and how to build with CUDA; says why.
+fn cuda(rest: &[String]) -> Option<Cuda> {
     if values(rest, "--device", None).pop() == Some("cpu") {
-        return false;
+        return None;
     }
     let runs = |program: &Path, argument: &str| {
         let output = Command::new(program).arg(argument).output();
@@ -155,16 +171,36 @@ fn cuda(rest: &[String]) -> bool {
     let homes = homes.map(PathBuf::from).chain([PathBuf::from("/usr/local/cuda")]);
     let nvcc = runs(Path::new("nvcc"), "--version")
         || homes.into_iter().any(|home| runs(&home.join("bin/nvcc"), "--version"));
-    eprintln!(
-        "{}",
-        match (gpu, nvcc) {
-            (true, true) => "CUDA: a GPU and nvcc are here, building with --features cuda",
-            (true, false) =>
-                "CUDA: there is a GPU but no nvcc to build for it; computing on the CPU",
-            (false, _) => "CUDA: no GPU; computing on the CPU",
-        }
-    );
-    gpu && nvcc
+    let env = crate::cuda_toolchain::usual_dir().join("env.sh");
+    let env = if nvcc { None } else { Some(env).filter(|env| env.is_file()) };
+    if !gpu || !(nvcc || env.is_some()) {
+        eprintln!(
+            "{}",
+            if gpu {
+                "CUDA: there is a GPU but no nvcc to build for it; computing on the CPU. `cargo xtask cuda-toolchain` brings one"
+            } else {
+                "CUDA: no GPU; computing on the CPU"
+            }
+        );
+        return None;
+    }
+    let features = if has_cudnn() { "cuda,cudnn" } else { "cuda" };
+    eprintln!("CUDA: a GPU and nvcc are here, building with --features {features}");
+    if features == "cuda" {
+        eprintln!(
+            "CUDA: libcudnn.so.9 is not on the library path; convolutions go without it, slower"
+        );
+    }
+    Some(Cuda { features, env })
+}
+
+/// Whether the loader would find cuDNN 9.
+fn has_cudnn() -> bool {
+    const NAME: &str = "libcudnn.so.9";
+    let folders = std::env::var_os("LD_LIBRARY_PATH").unwrap_or_default();
+    let listed = || Command::new("ldconfig").arg("-p").output();
+    std::env::split_paths(&folders).any(|folder| folder.join(NAME).exists())
+        || listed().is_ok_and(|list| String::from_utf8_lossy(&list.stdout).contains(NAME))
 }
 
 /// As one would type it.
@@ -175,7 +211,8 @@ fn shown(command: &Command) -> String {
         if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
     };
     let words: Vec<String> = command.get_args().map(quoted).collect();
-    format!("cargo {}", words.join(" "))
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    format!("{} {}", program.to_string_lossy(), words.join(" "))
 }
 
 #[cfg(test)]
