@@ -56,6 +56,10 @@ pub trait StagedBackbone: Send + Sync {
     /// Channels and strides, in order.
     fn stages(&self) -> &[StageInfo];
 
+    /// In training, whether blocks are computed again in the backward pass instead of keeping what lies inside them: less
+    /// memory, a third more time. Off at first.
+    fn checkpointing(&mut self, on: bool);
+
     /// Images `(B, 3, H, W)` to the maps `(B, C, h, w)` that the stages emit.
     fn forward_stages(
         &self,

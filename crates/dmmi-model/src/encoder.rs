@@ -66,6 +66,11 @@ impl FusedEncoder {
         Ok(Self { backbone, fusion, emit })
     }
 
+    /// Whether training computes the backbone's blocks again in the backward pass.
+    pub fn checkpointing(&mut self, on: bool) {
+        self.backbone.checkpointing(on);
+    }
+
     /// Channels of the four stages.
     pub fn channels(&self) -> Vec<usize> {
         self.backbone.stages().iter().map(|s| s.channels).collect()

@@ -108,6 +108,13 @@ impl Dmmi {
         self
     }
 
+    /// The same network with activation checkpointing of the backbone's blocks in training: less memory, more time, the same
+    /// numbers. Differentiate its loss by [`nn_ops::Gradients::of`].
+    pub fn checkpointing(mut self, on: bool) -> Self {
+        self.encoder.checkpointing(on);
+        self
+    }
+
     /// A full pass, as training needs it.
     pub fn forward(&self, input: &DmmiInput, mode: Mode) -> Result<DmmiOutput> {
         self.forward_probed(input, mode, &mut Probe::off())

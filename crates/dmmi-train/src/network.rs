@@ -41,6 +41,11 @@ impl Network {
         Self { train: self.train.compute_in(dtype), eval: self.eval.compute_in(dtype), ..self }
     }
 
+    /// The same network with activation checkpointing in training.
+    pub fn checkpointing(self, on: bool) -> Self {
+        Self { train: self.train.checkpointing(on), ..self }
+    }
+
     /// An optimiser over the parameters that `cfg` trains, and these parameters.
     ///
     /// # Errors

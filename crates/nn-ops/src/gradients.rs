@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Result, Tensor, Var, WithDType};
 
+use crate::checkpoint::Aside;
 use crate::kernel::{self, Plan, dispatch};
 use crate::norm::sum_of;
 
@@ -16,10 +17,16 @@ pub struct Gradients {
 impl Gradients {
     /// Gradients of a scalar loss. Run it on a thread with a large stack: Candle's graph walk is recursive.
     pub fn of(loss: &Tensor, params: &[(String, Var)]) -> Result<Self> {
+        let aside = Aside::begin(params.iter().map(|(_, var)| var.as_tensor().id()));
         let mut store = loss.backward()?;
         let mut by_name = BTreeMap::new();
         for (name, var) in params {
-            if let Some(g) = store.remove(var.as_tensor()) {
+            let of_graph = store.remove(var.as_tensor());
+            let found = match (of_graph, aside.take(var.as_tensor().id())) {
+                (Some(a), Some(b)) => Some((a + b)?),
+                (one, other) => one.or(other),
+            };
+            if let Some(g) = found {
                 by_name.insert(name.clone(), g.detach().contiguous()?);
             }
         }

@@ -7,6 +7,7 @@ mod attention;
 #[cfg(test)]
 mod audit;
 mod box_sum;
+mod checkpoint;
 mod conv;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
@@ -45,6 +46,7 @@ pub use attention::{
     DecoderLayerConfig, MultiHeadAttention, TransformerDecoderLayer, merge_heads, split_heads,
 };
 pub use box_sum::{box_sum2d, run_sum};
+pub use checkpoint::checkpoint;
 pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
 pub use cross_entropy::pixel_cross_entropy;
 pub use dropout::{add_drop_path, drop_path, drop_path_rates, dropout};

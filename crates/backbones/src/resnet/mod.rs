@@ -8,7 +8,9 @@ mod config;
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{After, BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, max_pool2d};
+use nn_ops::{
+    After, BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, checkpoint, max_pool2d,
+};
 
 use self::bottleneck::{Bottleneck, EXPANSION, conv};
 use crate::grid::FeatureGrid;
@@ -22,6 +24,7 @@ pub struct ResNet {
     stem: (Conv2d, BatchNorm2d),
     stages: Vec<Vec<Bottleneck>>,
     infos: Vec<StageInfo>,
+    checkpointing: bool,
 }
 
 impl ResNet {
@@ -50,13 +53,17 @@ impl ResNet {
             stages.push(blocks);
             infos.push(StageInfo { channels: c_in, stride: 4 << i });
         }
-        Ok(Self { stem, stages, infos })
+        Ok(Self { stem, stages, infos, checkpointing: false })
     }
 }
 
 impl StagedBackbone for ResNet {
     fn stages(&self) -> &[StageInfo] {
         &self.infos
+    }
+
+    fn checkpointing(&mut self, on: bool) {
+        self.checkpointing = on;
     }
 
     fn forward_stages(
@@ -71,7 +78,12 @@ impl StagedBackbone for ResNet {
         for (i, stage) in self.stages.iter().enumerate() {
             hook.before_stage(i, &FeatureGrid::from_map(&xs)?);
             for block in stage {
-                xs = block.forward_t(&xs, mode)?;
+                xs = if self.checkpointing {
+                    let block = block.clone();
+                    checkpoint(&xs, mode, move |xs, mode| block.forward_t(xs, mode))?
+                } else {
+                    block.forward_t(&xs, mode)?
+                };
             }
             let out = hook.after_stage(i, FeatureGrid::from_map(&xs)?)?;
             maps.push(out.emit.to_map()?);

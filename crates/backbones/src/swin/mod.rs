@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{Align, LayerNorm, Mode, drop_path_rates, layer_norm_layer, resize_bilinear};
+use nn_ops::{
+    Align, LayerNorm, Mode, checkpoint, drop_path_rates, layer_norm_layer, resize_bilinear,
+};
 
 use self::block::{BlockConfig, SwinBlock};
 use self::patch::{PatchEmbed, PatchMerging};
@@ -31,6 +33,7 @@ pub struct SwinTransformer {
     stages: Vec<Stage>,
     infos: Vec<StageInfo>,
     window: usize,
+    checkpointing: bool,
     kept: Arc<Mutex<Vec<Kept>>>,
 }
 
@@ -97,6 +100,7 @@ impl SwinTransformer {
             stages,
             infos,
             window: cfg.window_size,
+            checkpointing: false,
             kept: Arc::default(),
         })
     }
@@ -132,7 +136,16 @@ impl SwinTransformer {
     fn run_blocks(&self, stage: &Stage, mut grid: FeatureGrid, mode: Mode) -> Result<FeatureGrid> {
         let windows = self.windows_of(grid.extent(), grid.tokens().device())?;
         for block in &stage.blocks {
-            grid = block.forward_t(&grid, &windows, mode)?;
+            grid = if self.checkpointing {
+                let (block, windows, extent) = (block.clone(), windows.clone(), grid.extent());
+                let tokens = checkpoint(grid.tokens(), mode, move |xs, mode| {
+                    let grid = FeatureGrid::new(xs.clone(), extent)?;
+                    Ok(block.forward_t(&grid, &windows, mode)?.tokens().clone())
+                })?;
+                grid.with_tokens(tokens)?
+            } else {
+                block.forward_t(&grid, &windows, mode)?
+            };
         }
         Ok(grid)
     }
@@ -141,6 +154,10 @@ impl SwinTransformer {
 impl StagedBackbone for SwinTransformer {
     fn stages(&self) -> &[StageInfo] {
         &self.infos
+    }
+
+    fn checkpointing(&mut self, on: bool) {
+        self.checkpointing = on;
     }
 
     fn forward_stages(

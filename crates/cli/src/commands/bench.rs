@@ -102,6 +102,9 @@ pub(crate) struct BenchArgs {
     /// No separate passes for the time of each part
     #[arg(long)]
     pub(crate) no_parts: bool,
+    /// Compute the backbone's blocks again in the backward pass: less memory (with --mode train)
+    #[arg(long)]
+    pub(crate) checkpoint: bool,
     /// Also one pass operation by operation, which waits for the device at each: the 40 longest
     #[arg(long)]
     pub(crate) by_op: bool,
@@ -156,7 +159,8 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         dtype,
         &device,
     )?;
-    let mut work = Work::new(&config, args.mode, (dtype, compute), inputs, &device)?;
+    let mut work =
+        Work::new(&config, args.mode, (dtype, compute), args.checkpoint, inputs, &device)?;
     work.one_picture = args.sentences.is_some();
     if let Some(path) = &args.weights {
         load(&work, path)?;

@@ -137,7 +137,8 @@ fn losses(config: &TrainConfig, device: &Device, compute: DType) -> anyhow::Resu
     let tokens = config.data.max_words;
     let inputs =
         Inputs::new(8, (64, 64), tokens, config.model.text.vocab_size, DType::F32, device)?;
-    let mut work = Work::new(config, BenchMode::Train, (DType::F32, compute), inputs, device)?;
+    let mut work =
+        Work::new(config, BenchMode::Train, (DType::F32, compute), false, inputs, device)?;
     let mut losses = Vec::with_capacity(STEPS);
     for _ in 0..STEPS {
         losses.extend(work.step()?.map(f64::from));

@@ -102,7 +102,8 @@ pub fn train(
         observer.note(&note)?;
     }
     let network = Network::new(&config.model, config.seed, &options.device)?
-        .compute_in(config.precision.activations());
+        .compute_in(config.precision.activations())
+        .checkpointing(config.checkpoint_activations);
     let (optimizer, trained) = network.optimizer(&config.optimizer)?;
     let mut run =
         Run { config, data, dir, network, optimizer, trained, began: Instant::now(), saved: None };

@@ -17,7 +17,6 @@ use std::ops::Deref;
 use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 
 pub(crate) use attach::attach;
-#[cfg(feature = "cuda")]
 pub(crate) use attach::attach_storage;
 pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
 pub(crate) use gemm::{Mat, Threads, gemm};

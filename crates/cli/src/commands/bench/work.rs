@@ -36,17 +36,21 @@ impl Work {
         config: &TrainConfig,
         mode: BenchMode,
         (dtype, compute): (DType, DType),
+        checkpoint: bool,
         inputs: Inputs,
         device: &Device,
     ) -> anyhow::Result<Self> {
         let store = ParamStore::new(0);
-        let made = Dmmi::new(&config.model, store.builder(dtype, device))?.compute_in(compute);
+        let made = Dmmi::new(&config.model, store.builder(dtype, device))?
+            .compute_in(compute)
+            .checkpointing(checkpoint);
         let (model, training) = match mode {
             // A model without graph, over the same values.
             BenchMode::Infer => (Dmmi::new(&config.model, store.frozen(dtype, device))?, None),
             BenchMode::Train => {
                 let quiet = Dmmi::new(&without_noise(&config.model), store.builder(dtype, device))?
-                    .compute_in(compute);
+                    .compute_in(compute)
+                    .checkpointing(checkpoint);
                 let (optimizer, trained) = optimizer(&store, &config.optimizer)?;
                 let (losses, lr) = (config.loss.clone(), config.optimizer.lr);
                 (made, Some(Training { quiet, optimizer, trained, losses, lr, step: 0 }))

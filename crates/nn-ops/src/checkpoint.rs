@@ -1,0 +1,160 @@
+//! Activation checkpointing (Chen et al. 2016): a segment keeps its input only, and is computed again in the backward pass.
+//!
+//! Candle's graph knows nothing of parameters inside a segment, so their gradients are put aside, and
+//! [`Gradients::of`](crate::Gradients::of) adds them to what the graph found.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use candle_core::{Result, Tensor, TensorId, Var, bail};
+
+use crate::kernel::attach_storage;
+use crate::mode::{Mode, Noise};
+
+thread_local! {
+    /// The backward passes that run on this thread, the innermost last: a thread that waits for others may take up another
+    /// pass meanwhile. Each has the parameters that are asked for, with what segments found of their gradients.
+    static PASSES: RefCell<Vec<HashMap<TensorId, Option<Tensor>>>> = RefCell::default();
+}
+
+/// A backward pass under way.
+pub(crate) struct Aside;
+
+impl Aside {
+    /// Gradients of these parameters are kept.
+    pub(crate) fn begin(params: impl Iterator<Item = TensorId>) -> Self {
+        PASSES.with_borrow_mut(|passes| passes.push(params.map(|id| (id, None)).collect()));
+        Self
+    }
+
+    /// The gradient that segments found of a parameter.
+    pub(crate) fn take(&self, id: TensorId) -> Option<Tensor> {
+        PASSES.with_borrow_mut(|passes| passes.last_mut()?.get_mut(&id)?.take())
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        PASSES.with_borrow_mut(Vec::pop);
+    }
+}
+
+/// `segment(xs, mode)` without keeping what lies inside it when gradients are needed; the same value and gradients.
+///
+/// In training the segment draws from a noise of its own, so that it can be repeated; running statistics change once. A loss
+/// through a checkpoint must be differentiated by [`Gradients::of`](crate::Gradients::of).
+///
+/// # Errors
+/// Those of the segment.
+pub fn checkpoint<F>(xs: &Tensor, mode: Mode, segment: F) -> Result<Tensor>
+where
+    F: Fn(&Tensor, Mode) -> Result<Tensor> + Send + Sync + 'static,
+{
+    let Mode::Train(noise) = mode else { return segment(xs, mode) };
+    let seed = noise.next_key();
+    let xs = if xs.track_op() { xs.clone() } else { Var::from_tensor(xs)?.into_inner() };
+    let value = {
+        let noise = Noise::of_part(seed, 0, 0);
+        let y = segment(&xs.detach(), Mode::Train(&noise))?.contiguous()?;
+        noise.settle()?;
+        y.detach()
+    };
+    let shape = value.shape().clone();
+    // A copy: the storage of a tensor cannot be taken out of it.
+    let storage = {
+        let (guard, layout) = value.storage_and_layout();
+        guard.try_clone(layout)?
+    };
+    drop(value);
+    let kept = xs.detach();
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let input = Var::from_tensor(&kept)?;
+        let noise = Noise::of_part(seed, 0, 0);
+        let y = segment(input.as_tensor(), Mode::Train(&noise))?;
+        // The gradient of this sum at `y` is `grad`.
+        let mut store = y.mul(&grad.to_dtype(y.dtype())?)?.sum_all()?.backward()?;
+        let Some(dx) = store.remove(input.as_tensor()) else {
+            bail!("checkpoint: no gradient reaches the input of the segment");
+        };
+        let ids: Vec<TensorId> = store.get_ids().copied().collect();
+        PASSES.with_borrow_mut(|passes| {
+            let Some(pass) = passes.last_mut() else {
+                bail!("a loss through a checkpoint must be differentiated by Gradients::of");
+            };
+            for id in ids {
+                if let (Some(place), Some(g)) = (pass.get_mut(&id), store.get_id(id)) {
+                    *place = Some(match place.take() {
+                        Some(before) => (before + g)?.detach(),
+                        None => g.detach(),
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        Ok(vec![dx])
+    };
+    attach_storage("checkpoint", &[&xs], storage, shape, backward)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Gradients, dropout, gelu, linear};
+    use candle_core::{DType, Device};
+
+    fn variable(shape: &[usize], seed: u32) -> Result<Var> {
+        Var::from_tensor(&crate::selftest::values(shape, seed)?)
+    }
+
+    /// Two segments that share a weight, dropout in one of them.
+    #[test]
+    fn value_and_gradients_are_those_without_it() -> Result<()> {
+        let (x, w, v) = (variable(&[5, 6], 1)?, variable(&[6, 6], 2)?, variable(&[6, 6], 3)?);
+        let params: Vec<(String, Var)> =
+            [("x", &x), ("w", &w), ("v", &v)].map(|(n, p)| (n.to_owned(), p.clone())).into();
+        let run = |kept: bool| -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
+            let noise = Noise::new(7, 1);
+            let mode = Mode::Train(&noise);
+            let (w1, v1, w2) =
+                (w.as_tensor().clone(), v.as_tensor().clone(), w.as_tensor().clone());
+            let first = move |x: &Tensor, mode: Mode| {
+                linear(&dropout(&gelu(&linear(x, &w1, None)?)?, 0.3, mode)?, &v1, None)
+            };
+            let second = move |x: &Tensor, _: Mode| gelu(&linear(x, &w2, None)?);
+            let y = if kept {
+                // The same draws as the checkpoints make.
+                let own = || Noise::of_part(noise.next_key(), 0, 0);
+                let (a, b) = (own(), own());
+                second(&first(x.as_tensor(), Mode::Train(&a))?, Mode::Train(&b))?
+            } else {
+                checkpoint(&checkpoint(x.as_tensor(), mode, first)?, mode, second)?
+            };
+            let grads = Gradients::of(&y.sqr()?.sum_all()?, &params)?;
+            let found = params.iter().map(|(n, _)| match grads.get(n) {
+                Some(g) => g.flatten_all()?.to_vec1::<f64>(),
+                None => bail!("{n} has no gradient"),
+            });
+            Ok((y.flatten_all()?.to_vec1()?, found.collect::<Result<_>>()?))
+        };
+        let (plain, checked) = (run(true)?, run(false)?);
+        assert_eq!(plain.0, checked.0);
+        for (a, b) in plain.1.iter().flatten().zip(checked.1.iter().flatten()) {
+            assert!((a - b).abs() < 1e-12 * (1.0 + a.abs()), "{a} {b}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_input_without_gradient_still_trains_the_segment() -> Result<()> {
+        let w = variable(&[3, 4], 2)?;
+        let x = Tensor::ones((2, 4), DType::F64, &Device::Cpu)?;
+        let noise = Noise::new(1, 1);
+        let inside = w.as_tensor().clone();
+        let y = checkpoint(&x, Mode::Train(&noise), move |x, _| linear(x, &inside, None))?;
+        assert!(y.sum_all()?.backward().is_err(), "gradients of parameters would be lost");
+        let grads = Gradients::of(&y.sum_all()?, &[("w".to_owned(), w)])?;
+        let found = grads.get("w").map(|g| g.to_vec2::<f64>()).transpose()?;
+        assert_eq!(found, Some(vec![vec![2.0; 4]; 3]));
+        Ok(())
+    }
+}
