@@ -133,10 +133,10 @@ fn part(
     let all = all.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
     let read = Tensor::stack(&all, 0)?.to_vec1::<f32>()?;
     let mut values = [0.0; 4];
-    for (value, read) in values.iter_mut().zip(read) {
+    // The total has its share already.
+    for ((value, read), share) in values.iter_mut().zip(read).zip([share, share, share, 1.0]) {
         *value = f64::from(read) * share;
     }
-    values[3] /= share;
     Ok((values, gradients))
 }
 

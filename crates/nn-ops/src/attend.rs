@@ -58,13 +58,9 @@ pub fn attend_projected(
     mode: Mode,
 ) -> Result<Tensor> {
     let [q, k, v] = x.parts()?;
-    let (g, n, c) = q.dims3()?;
-    if heads == 0 || c % heads != 0 || (k.dim(0)?, k.dim(2)?) != (g, c) || v.dims() != k.dims() {
-        bail!("attend: {heads} heads of {:?}, {:?}, {:?}", q.dims(), k.dims(), v.dims());
-    }
-    check_terms(terms, (g, heads, n, k.dim(1)?))?;
+    check(&q, &k, &v, heads, terms)?;
     #[cfg(feature = "cuda")]
-    if kernel::plan(&q) == Plan::Cuda && k.dim(1)? > 0 {
+    if kernel::plan(&q) == Plan::Cuda {
         let drop = match mode {
             Mode::Train(noise) if p > 0.0 => Some(crate::dropout::Drawn::new(noise, p)?),
             _ => None,
@@ -72,10 +68,7 @@ pub fn attend_projected(
         return crate::cuda::attend(x, heads, terms, drop, crate::cuda::AT_ONCE);
     }
     if mode.is_train() && p > 0.0 {
-        let scale = 1.0 / ((c / heads) as f64).sqrt();
-        let scores = matmul_nt(&split_heads(&q, heads)?, &split_heads(&k, heads)?)?;
-        let weights = dropout(&attention_softmax(&scores, scale, terms)?, p, mode)?;
-        return merge_heads(&matmul(&weights, &split_heads(&v, heads)?)?);
+        return composed_with(&q, &k, &v, heads, terms, |weights| dropout(weights, p, mode));
     }
     attend(&q, &k, &v, heads, terms)
 }
@@ -91,15 +84,8 @@ pub fn attend(
     heads: usize,
     terms: ScoreTerms,
 ) -> Result<Tensor> {
-    let (g, n, c) = q.dims3()?;
-    let (gk, s, ck) = k.dims3()?;
-    if heads == 0 || c % heads != 0 {
-        bail!("{c} channels do not divide into {heads} heads");
-    }
-    if (gk, ck) != (g, c) || v.dims() != k.dims() || s == 0 {
-        bail!("attend: queries {:?}, keys {:?}, values {:?}", q.dims(), k.dims(), v.dims());
-    }
-    check_terms(terms, (g, heads, n, s))?;
+    check(q, k, v, heads, terms)?;
+    let ((g, n, c), s) = (q.dims3()?, k.dim(1)?);
     let tracked = [Some(q), Some(k), Some(v), terms.bias].iter().flatten().any(|t| t.track_op());
     if tracked || kernel::plan(q) != Plan::Fused {
         return composed(q, k, v, heads, terms);
@@ -120,19 +106,16 @@ pub fn attend(
     })
 }
 
-fn check_terms(terms: ScoreTerms, (g, m, n, s): (usize, usize, usize, usize)) -> Result<()> {
-    if let Some(b) = terms.bias
-        && b.dims() != [m, n, s]
-    {
-        bail!("attention bias has shape {:?}, scores need {:?}", b.dims(), [m, n, s]);
+/// Whether all fit each other.
+fn check(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, terms: ScoreTerms) -> Result<()> {
+    let ((g, n, c), (gk, s, ck)) = (q.dims3()?, k.dims3()?);
+    if heads == 0 || c % heads != 0 {
+        bail!("{c} channels do not divide into {heads} heads");
     }
-    if let Some(mask) = terms.mask {
-        let (w, nm, km) = mask.dims3()?;
-        if km != s || (nm != n && nm != 1) || w == 0 || g % w != 0 {
-            bail!("attention mask has shape {:?}, scores {:?}", mask.dims(), [g, m, n, s]);
-        }
+    if (gk, ck) != (g, c) || v.dims() != k.dims() || s == 0 {
+        bail!("attend: queries {:?}, keys {:?}, values {:?}", q.dims(), k.dims(), v.dims());
     }
-    Ok(())
+    terms.check((g, heads, n, s))
 }
 
 /// The single operations: oracle of the kernel, the path of other devices and of training.
@@ -143,10 +126,23 @@ pub(crate) fn composed(
     heads: usize,
     terms: ScoreTerms,
 ) -> Result<Tensor> {
+    composed_with(q, k, v, heads, terms, |weights| Ok(weights.clone()))
+}
+
+/// The same, the values summed with what `used` makes of the weights.
+fn composed_with(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: usize,
+    terms: ScoreTerms,
+    used: impl FnOnce(&Tensor) -> Result<Tensor>,
+) -> Result<Tensor> {
     let scale = 1.0 / ((q.dim(2)? / heads.max(1)) as f64).sqrt();
     let split = |xs: &Tensor| split_heads(xs, heads);
     let scores = matmul_nt(&split(q)?, &split(k)?)?;
-    merge_heads(&matmul(&attention_softmax(&scores, scale, terms)?, &split(v)?)?)
+    let weights = used(&attention_softmax(&scores, scale, terms)?)?;
+    merge_heads(&matmul(&weights, &split(v)?)?)
 }
 
 /// The tensor itself when its rows lie in order inside it, otherwise a contiguous copy.

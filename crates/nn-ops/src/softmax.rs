@@ -15,6 +15,24 @@ pub struct ScoreTerms<'a> {
     pub mask: Option<&'a Tensor>,
 }
 
+impl ScoreTerms<'_> {
+    /// Whether bias and mask fit scores `(G, M, N, K)`.
+    pub(crate) fn check(&self, (g, m, n, k): (usize, usize, usize, usize)) -> Result<()> {
+        if let Some(b) = self.bias
+            && b.dims() != [m, n, k]
+        {
+            bail!("attention bias has shape {:?}, scores need {:?}", b.dims(), [m, n, k]);
+        }
+        if let Some(mask) = self.mask {
+            let (w, nm, km) = mask.dims3()?;
+            if km != k || (nm != n && nm != 1) || w == 0 || g % w != 0 {
+                bail!("attention mask has shape {:?}, scores {:?}", mask.dims(), [g, m, n, k]);
+            }
+        }
+        Ok(())
+    }
+}
+
 /// `softmax(xs)` over the last dimension.
 pub fn softmax(xs: &Tensor) -> Result<Tensor> {
     let dims = xs.dims();
@@ -29,17 +47,7 @@ pub fn softmax(xs: &Tensor) -> Result<Tensor> {
 /// When bias or mask do not have the stated shapes.
 pub fn attention_softmax(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
     let (g, m, n, k) = scores.dims4()?;
-    if let Some(b) = terms.bias
-        && b.dims() != [m, n, k]
-    {
-        bail!("attention bias has shape {:?}, scores need {:?}", b.dims(), [m, n, k]);
-    }
-    if let Some(mask) = terms.mask {
-        let (w, nm, km) = mask.dims3()?;
-        if km != k || (nm != n && nm != 1) || w == 0 || g % w != 0 {
-            bail!("attention mask has shape {:?}, scores {:?}", mask.dims(), scores.dims());
-        }
-    }
+    terms.check((g, m, n, k))?;
     match kernel::plan(scores) {
         Plan::Fused => fused(scores, scale, terms),
         Plan::ThroughF32 => {

@@ -240,14 +240,19 @@ impl Conv2d {
         after: After,
         mode: Mode,
     ) -> Result<Tensor> {
-        let (scale, shift) = norm.scale_and_shift()?;
-        let tracked =
-            [Some(xs), Some(&self.weight), self.bias.as_ref(), Some(&scale), Some(&shift)];
-        let tracked = tracked.iter().flatten().any(|t| t.track_op());
-        let alike = scale.dtype() == xs.dtype() && self.weight.dtype() == xs.dtype();
-        if tracked || mode.is_train() || !alike || kernel::plan(xs) != Plan::Fused {
+        let plain = || {
             let ys = norm.forward_t(&self.forward(xs)?, mode)?;
-            return if after == After::Relu { relu(&ys) } else { Ok(ys) };
+            if after == After::Relu { relu(&ys) } else { Ok(ys) }
+        };
+        let tracked = [Some(xs), Some(&self.weight), self.bias.as_ref()];
+        let tracked = tracked.iter().flatten().any(|t| t.track_op());
+        let alike = self.weight.dtype() == xs.dtype();
+        if mode.is_train() || tracked || !alike || kernel::plan(xs) != Plan::Fused {
+            return plain();
+        }
+        let (scale, shift) = norm.scale_and_shift()?;
+        if scale.track_op() || shift.track_op() || scale.dtype() != xs.dtype() {
+            return plain();
         }
         let g = Geometry::of(xs, &self.weight, self.cfg)?;
         if scale.dims() != [g.c_out] {

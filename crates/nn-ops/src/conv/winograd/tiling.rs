@@ -66,6 +66,17 @@ fn load<T: Real>(from: &[T], at: usize) -> Lanes<T> {
     lanes
 }
 
+/// A row as four rows of every fourth value, `span` apart: then tiles lie side by side.
+#[inline(always)]
+fn deal<T: Real>(row: &[T], phases: &mut [T], span: usize) {
+    let (a, rest) = phases.split_at_mut(span);
+    let (b, rest) = rest.split_at_mut(span);
+    let (c, d) = rest.split_at_mut(span);
+    for ((((v, a), b), c), d) in row.chunks_exact(OUT).zip(a).zip(b).zip(c).zip(d) {
+        (*a, *b, *c, *d) = (v[0], v[1], v[2], v[3]);
+    }
+}
+
 /// Both passes of a transform `N` to `M` on a tile: columns, then rows.
 #[inline(always)]
 pub(super) fn square<T: Real, const N: usize, const M: usize>(
@@ -91,7 +102,6 @@ wide! {
     /// tile. `scratch` is resized.
     pub(super) fn input_lines(t: &Tiling, x: &[T], c: usize, rows: Range<usize>, scratch: &mut Vec<T>, out: &mut [T]) {
         let (across, line) = (t.across(), t.line(&rows));
-        // A row of the map as four rows of every fourth value: then tiles lie side by side.
         let span = across.next_multiple_of(LANES) + LANES;
         scratch.clear();
         scratch.resize(2 * IN * OUT * span + OUT * span, T::default());
@@ -106,12 +116,7 @@ wide! {
                     continue;
                 };
                 padded[t.pw..t.pw + t.w].copy_from_slice(&plane[y * t.w..(y + 1) * t.w]);
-                let (a, rest) = phases.split_at_mut(span);
-                let (b, rest) = rest.split_at_mut(span);
-                let (c, d) = rest.split_at_mut(span);
-                for ((((v, a), b), c), d) in padded.chunks_exact(OUT).zip(a).zip(b).zip(c).zip(d) {
-                    (*a, *b, *c, *d) = (v[0], v[1], v[2], v[3]);
-                }
+                deal(padded, phases, span);
             }
             for j in (0..OUT * span).step_by(LANES) {
                 let column = input(std::array::from_fn(|i| load(phases, i * OUT * span + j)));
@@ -229,12 +234,7 @@ wide! {
                     continue;
                 }
                 padded[..t.wo].copy_from_slice(&plane[y * t.wo..(y + 1) * t.wo]);
-                let (a, rest) = phases.split_at_mut(span);
-                let (b, rest) = rest.split_at_mut(span);
-                let (c, d) = rest.split_at_mut(span);
-                for ((((v, a), b), c), d) in padded.chunks_exact(OUT).zip(a).zip(b).zip(c).zip(d) {
-                    (*a, *b, *c, *d) = (v[0], v[1], v[2], v[3]);
-                }
+                deal(padded, phases, span);
             }
             for j in (0..OUT * span).step_by(LANES) {
                 let column = output_adjoint(std::array::from_fn(|i| load(phases, i * OUT * span + j)));
