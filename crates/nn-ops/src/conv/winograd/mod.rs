@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::image::Geometry;
 use crate::kernel::{COLUMNS, ROWS, Real, Scratch, panel_product};
 use tiling::{OUT, POINTS, Tiling, input_lines, output_rows};
-use weights::{Split, Taps};
+use weights::{Filters, Split, Taps};
 
 pub(crate) use gradient::weight_gradient;
 pub(crate) use tiling::Finish;
@@ -54,9 +54,7 @@ pub(crate) fn forward<T: Real>(
     y: &mut [T],
 ) {
     let t = forward_tiling(g);
-    let split = Split::new(t.m, t.k);
-    let filters = weights::transform(&split, w, (t.m, t.k), Taps::Forward);
-    convolve(&t, &split, &filters, x, finish, y);
+    convolve(&t, &filters(&t, w, Taps::Forward), x, finish, y);
 }
 
 /// The gradient of the input: a convolution of the output's gradient with the filters turned round.
@@ -72,9 +70,11 @@ pub(crate) fn input_gradient<T: Real>(g: &Geometry, w: &[T], dy: &[T], dx: &mut 
         ho: g.h,
         wo: g.w,
     };
-    let split = Split::new(t.m, t.k);
-    let filters = weights::transform(&split, w, (t.m, t.k), Taps::Backward);
-    convolve(&t, &split, &filters, dy, &|_| Finish::shift(T::default()), dx);
+    convolve(&t, &filters(&t, w, Taps::Backward), dy, &|_| Finish::shift(T::default()), dx);
+}
+
+fn filters<'a, T>(t: &Tiling, w: &'a [T], taps: Taps) -> Filters<'a, T> {
+    Filters { w, taps, split: Split::new(t.m, t.k), m: t.m }
 }
 
 /// The output rows of one channel that a block covers, one slice for each image.
@@ -102,37 +102,72 @@ fn cut<'a, T>(t: &Tiling, blocks: &[Range<usize>], y: &'a mut [T]) -> Vec<Vec<Pa
 
 fn convolve<T: Real>(
     t: &Tiling,
-    split: &Split,
-    filters: &[T],
+    filters: &Filters<T>,
     x: &[T],
     finish: &(dyn Fn(usize) -> Finish<T> + Sync),
     y: &mut [T],
 ) {
-    let threads = rayon::current_num_threads();
+    let split = &filters.split;
     let small = t.blocks(SMALL_BLOCK);
-    let alone = filters.len() <= SHARED && small.len() >= 2 * threads;
+    let alone = filters.len(t.k) <= SHARED && small.len() >= 2 * rayon::current_num_threads();
     let blocks = if alone { small } else { t.blocks(BLOCK) };
     let parts = cut(t, &blocks, y);
-    let one = |(rows, mut parts): (&Range<usize>, Vec<Parts<T>>)| {
-        let (padded, m) = (t.padded(rows), split.panels * ROWS);
-        let mut tiles = Scratch::new(POINTS * padded * t.k);
-        tiles
-            .par_chunks_mut(POINTS * padded * split.depth)
-            .zip(split.depths().collect::<Vec<_>>())
-            .for_each(|(out, (k0, depth))| transform_inputs(t, x, rows, k0..k0 + depth, out));
-        // A few values more than needed, so that the 36 products do not share cache sets.
-        let step = padded * m + COLUMNS;
-        let mut products = Scratch::new(POINTS * step);
-        products.par_chunks_mut(step).enumerate().for_each(|(point, out)| {
-            multiply(split, filters, &tiles, point, padded, &mut out[..padded * m]);
-        });
-        parts.par_iter_mut().enumerate().with_min_len(4).for_each(|(c, parts)| {
-            let from = &products[c * padded..];
-            output_rows(t, from, step, rows.clone(), finish(c), parts);
-        });
-    };
     let work = blocks.iter().zip(parts);
-    if alone { work.collect::<Vec<_>>().into_par_iter().for_each(one) } else { work.for_each(one) }
+    if alone {
+        // Small filters are transformed once for all blocks.
+        let mut all = Scratch::new(filters.len(t.k));
+        for (k0, depth) in split.depths() {
+            filters.transform((k0, depth), &mut all[filters.len(k0)..filters.len(k0 + depth)]);
+        }
+        work.collect::<Vec<_>>()
+            .into_par_iter()
+            .for_each(|(rows, parts)| block(t, filters, Some(&all), x, rows, finish, parts));
+    } else {
+        work.for_each(|(rows, parts)| block(t, filters, None, x, rows, finish, parts));
+    }
+}
+
+/// One block of tiles. Without filters `transformed` for all blocks, each run of channels of them is when its turn comes:
+/// four times the weights would not stay in a cache either, and need not lie in memory.
+fn block<T: Real>(
+    t: &Tiling,
+    filters: &Filters<T>,
+    transformed: Option<&[T]>,
+    x: &[T],
+    rows: &Range<usize>,
+    finish: &(dyn Fn(usize) -> Finish<T> + Sync),
+    mut parts: Vec<Parts<T>>,
+) {
+    let split = &filters.split;
+    let (padded, m) = (t.padded(rows), split.panels * ROWS);
+    let mut tiles = Scratch::new(POINTS * padded * t.k);
+    tiles
+        .par_chunks_mut(POINTS * padded * split.depth)
+        .zip(split.depths().collect::<Vec<_>>())
+        .for_each(|(out, (k0, depth))| transform_inputs(t, x, rows, k0..k0 + depth, out));
+    // A few values more than needed, so that the 36 products do not share cache sets.
+    let step = padded * m + COLUMNS;
+    let mut products = Scratch::new(POINTS * step);
+    let mut own = Scratch::new(if transformed.is_some() { 0 } else { filters.len(split.depth) });
+    for (k0, depth) in split.depths() {
+        let run = match transformed {
+            Some(all) => &all[filters.len(k0)..filters.len(k0 + depth)],
+            None => {
+                filters.transform((k0, depth), &mut own[..filters.len(depth)]);
+                &own[..filters.len(depth)]
+            }
+        };
+        // The tiles of a run of channels stay in the second-level cache while all filters go by.
+        let tiles = &tiles[POINTS * padded * k0..][..POINTS * padded * depth];
+        products.par_chunks_mut(step).enumerate().for_each(|(point, out)| {
+            let tiles = &tiles[point * padded * depth..][..padded * depth];
+            multiply(split, run, tiles, point, &mut out[..padded * m], k0 > 0);
+        });
+    }
+    parts.par_iter_mut().enumerate().with_min_len(4).for_each(|(c, parts)| {
+        let from = &products[c * padded..];
+        output_rows(t, from, step, rows.clone(), finish(c), parts);
+    });
 }
 
 /// The tiles of some channels, in panels: for each of the 36 points, for each panel, a row a channel.
@@ -156,23 +191,22 @@ fn transform_inputs<T: Real>(
     }
 }
 
-/// The products of one of the 36 points: its filters, `(m, k)`, times its tiles, `(k, padded)`.
+/// The products of one of the 36 points: its filters, `(m, depth)`, times its tiles, `(depth, padded)`; added to `out`
+/// after the first run of channels.
 fn multiply<T: Real>(
     split: &Split,
     filters: &[T],
     tiles: &[T],
     point: usize,
-    padded: usize,
     out: &mut [T],
+    add: bool,
 ) {
-    // The tiles of a run of channels stay in the second-level cache while all filters go by.
-    for (k0, depth) in split.depths() {
-        let tiles = &tiles[POINTS * padded * k0 + point * padded * depth..][..padded * depth];
-        let pieces = filters.chunks(split.piece());
-        for (filters, out) in pieces.zip(out.chunks_mut(split.each * ROWS * padded)) {
-            let m = out.len() / padded;
-            let filters = &filters[POINTS * m * k0 + point * m * depth..][..m * depth];
-            panel_product(depth, filters, tiles, out, padded, k0 > 0);
-        }
+    let padded = out.len() / (split.panels * ROWS);
+    let depth = tiles.len() / padded;
+    let pieces = filters.chunks(POINTS * split.each * ROWS * depth);
+    for (filters, out) in pieces.zip(out.chunks_mut(split.each * ROWS * padded)) {
+        let m = out.len() / padded;
+        let filters = &filters[point * m * depth..][..m * depth];
+        panel_product(depth, filters, tiles, out, padded, add);
     }
 }

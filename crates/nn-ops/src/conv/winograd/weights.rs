@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::tiling::POINTS;
 use super::tiling::square;
 use super::transform::{LANES, filter};
-use crate::kernel::{ROWS, Real, Scratch, wide};
+use crate::kernel::{ROWS, Real, wide};
 
 /// Input channels of one product: a right panel of them fits the first-level cache.
 const DEPTH: usize = 256;
@@ -41,10 +41,6 @@ impl Split {
         let pieces = panels.div_ceil(PANELS).max(panels.min(8));
         Self { k, depth: k.div_ceil(k.div_ceil(DEPTH)), panels, each: panels.div_ceil(pieces) }
     }
-    /// Values of one piece of work in the transformed weights.
-    pub(super) fn piece(&self) -> usize {
-        POINTS * self.each * ROWS * self.k
-    }
     /// First channel and number of channels of each product.
     pub(super) fn depths(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
         let Self { k, depth, .. } = *self;
@@ -52,56 +48,63 @@ impl Split {
     }
 }
 
-/// `G g Gᵀ` of all filters: for each piece of work, for each run of channels, for each of the 36 points, panels.
-pub(super) fn transform<T: Real>(
-    split: &Split,
-    w: &[T],
-    (m, k): (usize, usize),
-    taps: Taps,
-) -> Scratch<T> {
-    let mut all = Scratch::new(POINTS * split.panels * ROWS * k);
-    all.par_chunks_mut(split.piece()).enumerate().for_each(|(i, out)| {
-        piece(split, w, (m, k), taps, i * split.each, out);
-    });
-    all
+/// The filters of a convolution as they stand in its weight.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filters<'a, T> {
+    pub(super) w: &'a [T],
+    pub(super) taps: Taps,
+    pub(super) split: Split,
+    /// Outputs.
+    pub(super) m: usize,
+}
+
+impl<T: Real> Filters<'_, T> {
+    /// Values of `depth` input channels, transformed.
+    pub(super) fn len(&self, depth: usize) -> usize {
+        POINTS * self.split.panels * ROWS * depth
+    }
+
+    /// `G g Gᵀ` of all outputs and the input channels of one product: for each piece of work, for each of the 36 points,
+    /// panels.
+    pub(super) fn transform(&self, (k0, depth): (usize, usize), out: &mut [T]) {
+        let each = self.split.each;
+        out.par_chunks_mut(POINTS * each * ROWS * depth).enumerate().for_each(|(i, out)| {
+            piece(self, k0, depth, i * each, out);
+        });
+    }
 }
 
 wide! {
-    fn piece(split: &Split, w: &[T], size: (usize, usize), taps: Taps, first: usize, out: &mut [T]) {
-        let (m, k) = size;
-        let panels = out.len() / (POINTS * ROWS * k);
-        let mut rest = out;
-        for (k0, depth) in split.depths() {
-            let (out, after) = rest.split_at_mut(POINTS * panels * ROWS * depth);
-            rest = after;
-            for p in 0..panels {
-                // Runs of channels: values of single ones would go to 36 places that share a cache set.
-                for c0 in (0..depth).step_by(RUN) {
-                    let run = RUN.min(depth - c0);
-                    let mut found = [[[T::default(); ROWS]; RUN]; POINTS];
-                    for c in 0..run {
-                        let mut taken = [[[T::default(); LANES]; 3]; 3];
-                        for (l, row) in ((first + p) * ROWS..m).take(ROWS).enumerate() {
-                            let from = match taps {
-                                Taps::Forward => (row * k + k0 + c0 + c) * 9,
-                                Taps::Backward => ((k0 + c0 + c) * m + row) * 9,
+    fn piece(filters: &Filters<T>, k0: usize, depth: usize, first: usize, out: &mut [T]) {
+        let (w, m, k) = (filters.w, filters.m, filters.split.k);
+        let panels = out.len() / (POINTS * ROWS * depth);
+        for p in 0..panels {
+            // Runs of channels: values of single ones would go to 36 places that share a cache set.
+            for c0 in (0..depth).step_by(RUN) {
+                let run = RUN.min(depth - c0);
+                let mut found = [[[T::default(); ROWS]; RUN]; POINTS];
+                for c in 0..run {
+                    let mut taken = [[[T::default(); LANES]; 3]; 3];
+                    for (l, row) in ((first + p) * ROWS..m).take(ROWS).enumerate() {
+                        let from = match filters.taps {
+                            Taps::Forward => (row * k + k0 + c0 + c) * 9,
+                            Taps::Backward => ((k0 + c0 + c) * m + row) * 9,
+                        };
+                        for (t, v) in w[from..from + 9].iter().enumerate() {
+                            let t = match filters.taps {
+                                Taps::Forward => t,
+                                Taps::Backward => 8 - t,
                             };
-                            for (t, v) in w[from..from + 9].iter().enumerate() {
-                                let t = match taps {
-                                    Taps::Forward => t,
-                                    Taps::Backward => 8 - t,
-                                };
-                                taken[t / 3][t % 3][l] = *v;
-                            }
-                        }
-                        for (found, v) in found.iter_mut().zip(square(&taken, filter).iter().flatten()) {
-                            found[c].copy_from_slice(&v[..ROWS]);
+                            taken[t / 3][t % 3][l] = *v;
                         }
                     }
-                    for (f, found) in found.iter().enumerate() {
-                        let at = ((f * panels + p) * depth + c0) * ROWS;
-                        out[at..at + run * ROWS].copy_from_slice(&found.as_flattened()[..run * ROWS]);
+                    for (found, v) in found.iter_mut().zip(square(&taken, filter).iter().flatten()) {
+                        found[c].copy_from_slice(&v[..ROWS]);
                     }
+                }
+                for (f, found) in found.iter().enumerate() {
+                    let at = ((f * panels + p) * depth + c0) * ROWS;
+                    out[at..at + run * ROWS].copy_from_slice(&found.as_flattened()[..run * ROWS]);
                 }
             }
         }
