@@ -31,7 +31,8 @@ impl Network {
         cfg.validate()
             .map_err(|message| Error::config("configuration", format!("model: {message}")))?;
         let store = ParamStore::new(seed);
-        let train = Dmmi::new(cfg, store.builder(DType::F32, device))?;
+        let train = Dmmi::new(cfg, store.blank(DType::F32, device))?;
+        store.draw()?;
         let eval = Dmmi::new(cfg, store.frozen(DType::F32, device))?;
         Ok(Self { store, train, eval, device: device.clone(), last_stage: LAST_STAGE })
     }

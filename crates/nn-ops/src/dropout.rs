@@ -56,19 +56,32 @@ fn threshold(p: f64) -> u32 {
     (p.clamp(0.0, 1.0) * 4_294_967_296.0).min(f64::from(u32::MAX)) as u32
 }
 
+impl Drawn {
+    /// What elements `first..` of the mask are multiplied by: 0 or the scale.
+    pub(crate) fn fill(self, first: u64, out: &mut [f32]) {
+        let Self { key, threshold, scale } = self;
+        let mut counter = first / 4;
+        let skipped = (first % 4) as usize;
+        let (head, rest) = out.split_at_mut(out.len().min((4 - skipped) % 4));
+        let kept = |word: u32| if word < threshold { 0.0 } else { scale };
+        if !head.is_empty() {
+            let words = philox::block(counter, key);
+            head.iter_mut().zip(&words[skipped..]).for_each(|(m, word)| *m = kept(*word));
+            counter += 1;
+        }
+        for part in rest.chunks_mut(4 * philox::LANES) {
+            let words = philox::blocks(counter, key);
+            part.iter_mut().zip(words.as_flattened()).for_each(|(m, word)| *m = kept(*word));
+            counter += philox::LANES as u64;
+        }
+    }
+}
+
 /// `n` values, each 0 or the scale.
 fn keep_mask(drawn: Drawn, n: usize) -> Vec<f32> {
-    const BLOCKS: usize = 1 << 9;
-    let Drawn { key, threshold, scale } = drawn;
+    const PART: usize = 1 << 11;
     let mut mask = vec![0f32; n];
-    kernel::par_chunks(&mut mask, 4 * BLOCKS, |i, part| {
-        for (j, four) in part.chunks_mut(4).enumerate() {
-            let words = philox::block((i * BLOCKS + j) as u64, key);
-            for (m, word) in four.iter_mut().zip(words) {
-                *m = if word < threshold { 0.0 } else { scale };
-            }
-        }
-    });
+    kernel::par_chunks(&mut mask, PART, |i, part| drawn.fill((i * PART) as u64, part));
     mask
 }
 
@@ -170,6 +183,20 @@ mod tests {
             gradients("dropout", &several(&[&[5, 3, 2]])?, &f)?;
             half("dropout", &several(&[&[5, 3, 2]])?, &f)?;
             threads("dropout", &several(&[&[40, 71, 5]])?, &f)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn any_part_of_a_mask_is_the_same_alone() -> Result<()> {
+        let drawn = Drawn::new(&Noise::new(1, 2), 0.4)?;
+        let whole = keep_mask(drawn, 300);
+        for (first, len) in
+            [(0, 300), (1, 2), (2, 1), (3, 5), (4, 100), (17, 280), (299, 1), (5, 0)]
+        {
+            let mut part = vec![7.0; len];
+            drawn.fill(first as u64, &mut part);
+            assert_eq!(part, whole[first..first + len], "{first} {len}");
         }
         Ok(())
     }

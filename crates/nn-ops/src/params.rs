@@ -1,15 +1,20 @@
 //! Named parameters and buffers, with first values that depend on the seed and on the parameter's own name only.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use candle_core::{DType, Device, Result, Shape, Tensor, Var, bail};
+use candle_core::{
+    CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Tensor, Var, bail,
+};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rayon::prelude::*;
 
 use crate::load::LoadReport;
+use crate::transfer::TensorSource;
 
 /// Name endings of buffers: state that is saved but never trained.
 const BUFFERS: [&str; 2] = ["running_mean", "running_var"];
@@ -20,19 +25,61 @@ const BUFFERS: [&str; 2] = ["running_mean", "running_var"];
 #[derive(Clone, Debug)]
 pub struct ParamStore {
     vars: Arc<Mutex<BTreeMap<String, Var>>>,
+    /// Variables of [`blank`](Self::blank), with the distributions of their first values.
+    undrawn: Arc<Mutex<Vec<(String, Init)>>>,
     seed: u64,
 }
 
 impl ParamStore {
     /// An empty store.
     pub fn new(seed: u64) -> Self {
-        Self { vars: Arc::default(), seed }
+        Self { vars: Arc::default(), undrawn: Arc::default(), seed }
     }
 
     /// A builder that creates what a model asks for: trainable variables drawn from the hints of its layers.
     pub fn builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
-        let backend = Creating { store: self.clone() };
+        let backend = Creating { store: self.clone(), blank: false };
         VarBuilder::from_backend(Box::new(backend), dtype, device.clone())
+    }
+
+    /// The same with zeros, which cost next to nothing before they are written to: for values that come from a file
+    /// ([`fill`](Self::fill)), or all at once ([`draw`](Self::draw)).
+    pub fn blank(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        let backend = Creating { store: self.clone(), blank: true };
+        VarBuilder::from_backend(Box::new(backend), dtype, device.clone())
+    }
+
+    /// Draws the first values of all variables that [`blank`](Self::blank) made, on several threads: the values that
+    /// [`builder`](Self::builder) draws.
+    pub fn draw(&self) -> Result<()> {
+        let undrawn =
+            std::mem::take(&mut *self.undrawn.lock().unwrap_or_else(PoisonError::into_inner));
+        undrawn.into_par_iter().try_for_each(|(name, init)| {
+            let Some(var) = self.get(&name) else { return Ok(()) };
+            set_in_place(&var, |values| draw(self.seed, &name, init, values))
+        })
+    }
+
+    /// Writes the values of all parameters and buffers where they stand, on several threads: `read(name, values)` gives
+    /// those of one, in f32, row-major.
+    ///
+    /// # Errors
+    /// One of `read`'s; other values may be written by then.
+    pub fn fill<E, F>(&self, read: F) -> std::result::Result<(), E>
+    where
+        E: From<candle_core::Error> + Send,
+        F: Fn(&str, &mut [f32]) -> std::result::Result<(), E> + Sync,
+    {
+        let vars: Vec<(String, Var)> = self.select(|_| true);
+        vars.par_iter().try_for_each(|(name, var)| {
+            let mut failed = None;
+            let filled = set_in_place(var, |values| {
+                failed = read(name, values).err();
+                Ok(())
+            });
+            failed.map_or(Ok(()), Err)?;
+            Ok(filled?)
+        })
     }
 
     /// A builder over the existing values, detached but sharing storage.
@@ -64,20 +111,20 @@ impl ParamStore {
         self.lock().iter().map(|(n, v)| (n.clone(), v.as_detached_tensor())).collect()
     }
 
-    /// What loading `tensors` would do; changes nothing.
-    pub fn check(&self, tensors: &BTreeMap<String, Tensor>) -> LoadReport {
+    /// What loading tensors of these names and shapes would do; changes nothing.
+    pub fn check(&self, shapes: &BTreeMap<String, Vec<usize>>) -> LoadReport {
         let vars = self.lock();
         let mut report = LoadReport::default();
         for (name, var) in vars.iter() {
-            match tensors.get(name) {
+            match shapes.get(name) {
                 None => report.missing.push(name.clone()),
-                Some(t) if t.dims() != var.dims() => {
-                    report.mismatched.push((name.clone(), var.dims().to_vec(), t.dims().to_vec()));
+                Some(found) if found != var.dims() => {
+                    report.mismatched.push((name.clone(), var.dims().to_vec(), found.clone()));
                 }
                 Some(_) => report.loaded.push(name.clone()),
             }
         }
-        report.unexpected = tensors.keys().filter(|n| !vars.contains_key(*n)).cloned().collect();
+        report.unexpected = shapes.keys().filter(|n| !vars.contains_key(*n)).cloned().collect();
         report
     }
 
@@ -85,7 +132,7 @@ impl ParamStore {
     ///
     /// Use [`check`](Self::check) first when a partial load must not happen.
     pub fn load(&self, tensors: &BTreeMap<String, Tensor>) -> Result<LoadReport> {
-        let report = self.check(tensors);
+        let report = self.check(&tensors.shapes());
         let vars = self.lock();
         for name in &report.loaded {
             if let (Some(var), Some(t)) = (vars.get(name), tensors.get(name)) {
@@ -111,6 +158,7 @@ pub(crate) fn is_buffer(name: &str) -> bool {
 
 struct Creating {
     store: ParamStore,
+    blank: bool,
 }
 
 impl SimpleBackend for Creating {
@@ -122,9 +170,13 @@ impl SimpleBackend for Creating {
             }
             return Ok(v.as_tensor().clone());
         }
-        let values = draw(self.store.seed, name, s.elem_count(), h)?;
-        let t = Tensor::from_vec(values, s, &Device::Cpu)?.to_dtype(dtype)?.to_device(dev)?;
-        let var = Var::from_tensor(&t)?;
+        let var = Var::zeros(s, dtype, dev)?;
+        if self.blank {
+            let undrawn = self.store.undrawn.lock();
+            undrawn.unwrap_or_else(PoisonError::into_inner).push((name.to_string(), h));
+        } else {
+            set_in_place(&var, |values| draw(self.store.seed, name, h, values))?;
+        }
         let t = var.as_tensor().clone();
         vars.insert(name.to_string(), var);
         Ok(t)
@@ -162,8 +214,34 @@ impl SimpleBackend for Frozen {
     }
 }
 
-/// `n` f32 values from a distribution, decided by the seed and the name (FNV-1a hash, ChaCha8 stream).
-fn draw(seed: u64, name: &str, n: usize, init: Init) -> Result<Vec<f32>> {
+/// Hands all values of a variable to `write`, in f32: those in memory where they are f32 on the CPU, else a copy.
+fn set_in_place(var: &Var, write: impl FnOnce(&mut [f32]) -> Result<()>) -> Result<()> {
+    if var.device().is_cpu() && var.dtype() == DType::F32 && var.is_contiguous() {
+        return var.inplace_op1(&Write(Cell::new(Some(write))));
+    }
+    let mut values = vec![0f32; var.elem_count()];
+    write(&mut values)?;
+    let values = Tensor::from_vec(values, var.shape(), &Device::Cpu)?;
+    var.set(&values.to_dtype(var.dtype())?.to_device(var.device())?)
+}
+
+struct Write<F>(Cell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32]) -> Result<()>> InplaceOp1 for Write<F> {
+    fn name(&self) -> &'static str {
+        "write"
+    }
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        let (CpuStorage::F32(all), Some((start, end))) = (storage, layout.contiguous_offsets())
+        else {
+            bail!("values are written to contiguous f32 tensors only");
+        };
+        self.0.take().map_or(Ok(()), |write| write(&mut all[start..end]))
+    }
+}
+
+/// Values from a distribution, decided by the seed and the name (FNV-1a hash, ChaCha8 stream).
+fn draw(seed: u64, name: &str, init: Init, values: &mut [f32]) -> Result<()> {
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
@@ -171,18 +249,19 @@ fn draw(seed: u64, name: &str, n: usize, init: Init) -> Result<Vec<f32>> {
     rng.set_stream(hash);
     // 24 random bits: every value of [0, 1) that f32 holds at that step, the same on every platform.
     let mut unit = || f64::from(rng.next_u32() >> 8) / 16_777_216.0;
-    Ok(match init {
-        Init::Const(v) => vec![v as f32; n],
-        Init::Uniform { lo, up } => (0..n).map(|_| (lo + (up - lo) * unit()) as f32).collect(),
-        Init::Randn { mean, stdev } => (0..n)
-            .map(|_| {
-                // Box-Muller; 1 - u lies in (0, 1], so the logarithm is finite.
-                let radius = (-2.0 * (1.0 - unit()).ln()).sqrt();
-                (mean + stdev * radius * (std::f64::consts::TAU * unit()).cos()) as f32
-            })
-            .collect(),
+    match init {
+        Init::Const(v) => values.fill(v as f32),
+        Init::Uniform { lo, up } => {
+            values.iter_mut().for_each(|v| *v = (lo + (up - lo) * unit()) as f32);
+        }
+        Init::Randn { mean, stdev } => values.iter_mut().for_each(|v| {
+            // Box-Muller; 1 - u lies in (0, 1], so the logarithm is finite.
+            let radius = (-2.0 * (1.0 - unit()).ln()).sqrt();
+            *v = (mean + stdev * radius * (std::f64::consts::TAU * unit()).cos()) as f32;
+        }),
         Init::Kaiming { .. } => bail!("{name}: state the bounds instead of Init::Kaiming"),
-    })
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -204,10 +283,40 @@ mod tests {
     }
 
     #[test]
+    fn blank_variables_take_the_same_first_values_or_those_given() -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let (a, b) = (ParamStore::new(3), ParamStore::new(3));
+            let ask = |vb: VarBuilder| -> Result<()> {
+                vb.get_with_hints((4, 5), "w", Init::Randn { mean: 0.0, stdev: 1.0 })?;
+                vb.get_with_hints(3, "running_mean", Init::Const(0.5)).map(|_| ())
+            };
+            ask(a.builder(dtype, &Device::Cpu))?;
+            ask(b.blank(dtype, &Device::Cpu))?;
+            let values = |store: &ParamStore, name: &str| -> Result<Vec<f64>> {
+                store.tensors()[name].flatten_all()?.to_dtype(DType::F64)?.to_vec1()
+            };
+            assert_eq!(values(&b, "w")?, [0.0; 20]);
+            b.draw()?;
+            assert_eq!(values(&a, "w")?, values(&b, "w")?);
+            assert_eq!(values(&b, "running_mean")?, [0.5; 3]);
+            b.fill(|name, values| {
+                values.fill(name.len() as f32);
+                Ok::<_, candle_core::Error>(())
+            })?;
+            assert_eq!(values(&b, "w")?, [1.0; 20]);
+            assert_eq!(values(&b, "running_mean")?, [12.0; 3]);
+            let failed = b.fill(|name, _| if name == "w" { bail!("no") } else { Ok(()) });
+            assert!(failed.is_err_and(|e: candle_core::Error| e.to_string().contains("no")));
+        }
+        Ok(())
+    }
+
+    #[test]
     fn distributions_have_their_moments() -> Result<()> {
         let n = 20_000;
         let stats = |init| -> Result<(f64, f64)> {
-            let v = draw(1, "w", n, init)?;
+            let mut v = vec![0.0; n];
+            draw(1, "w", init, &mut v)?;
             let mean = v.iter().map(|x| f64::from(*x)).sum::<f64>() / n as f64;
             let var = v.iter().map(|x| (f64::from(*x) - mean).powi(2)).sum::<f64>() / n as f64;
             Ok((mean, var.sqrt()))

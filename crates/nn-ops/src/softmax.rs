@@ -99,12 +99,21 @@ wide! {
     }
 }
 
+/// `softmax(scale * row + bias + mask)` in place.
+pub(crate) fn weigh<T: Real>(row: &mut [T], scale: T, bias: Option<&[T]>, mask: Option<&[T]>) {
+    row.iter_mut().for_each(|v| *v *= scale);
+    for term in [bias, mask].into_iter().flatten() {
+        row.iter_mut().zip(term).for_each(|(v, t)| *v += *t);
+    }
+    softmax_row(row);
+}
+
 wide! {
-    /// `d = y (g - g·y)` for one row.
-    fn softmax_gradient(ds: &mut [T], gs: &[T], ys: &[T]) {
-        let dot = crate::norm::sum_over([gs, ys], |[g, y]| g * y);
-        for ((d, g), y) in ds.iter_mut().zip(gs).zip(ys) {
-            *d = *y * (*g - dot);
+    /// `g` of a row becomes `y (g - g·y)`.
+    pub(crate) fn softmax_gradient(gs: &mut [T], ys: &[T]) {
+        let dot = crate::norm::sum_over([&*gs, ys], |[g, y]| g * y);
+        for (g, y) in gs.iter_mut().zip(ys) {
+            *g = *y * (*g - dot);
         }
     }
 }
@@ -132,22 +141,10 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
             // One chunk is one row of scores: (group, head, query).
             kernel::par_chunks(&mut ys, k, |r, y| {
                 let (query, head, group) = (r % n, r / n % m, r / (n * m));
-                for (y, x) in y.iter_mut().zip(&x[r * k..(r + 1) * k]) {
-                    *y = *x * scale;
-                }
-                if let Some(b) = b {
-                    let at = (head * n + query) * k;
-                    for (y, b) in y.iter_mut().zip(&b[at..at + k]) {
-                        *y += *b;
-                    }
-                }
-                if let Some(ma) = ma {
-                    let at = (group % w * nm + query % nm) * k;
-                    for (y, b) in y.iter_mut().zip(&ma[at..at + k]) {
-                        *y += *b;
-                    }
-                }
-                softmax_row(y);
+                y.copy_from_slice(&x[r * k..(r + 1) * k]);
+                let bias = b.map(|b| &b[(head * n + query) * k..][..k]);
+                let mask = ma.map(|ma| &ma[(group % w * nm + query % nm) * k..][..k]);
+                weigh(y, scale, bias, mask);
             });
         }
         let with_bias = bias.is_some();
@@ -156,7 +153,8 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
             let (gr, y) = (gr.slice::<T>()?, y.slice::<T>()?);
             let mut dx = vec![T::default(); y.len()];
             kernel::par_chunks(&mut dx, k, |r, d| {
-                softmax_gradient(d, &gr[r * k..(r + 1) * k], &y[r * k..(r + 1) * k]);
+                d.copy_from_slice(&gr[r * k..(r + 1) * k]);
+                softmax_gradient(d, &y[r * k..(r + 1) * k]);
             });
             let mut found = Vec::with_capacity(2);
             let db = if with_bias {

@@ -153,7 +153,7 @@ pub fn load_release(
         score: None,
     };
     let store = ParamStore::new(0);
-    Dmmi::new(&file.model, store.builder(DType::F32, device))?;
+    Dmmi::new(&file.model, store.blank(DType::F32, device))?;
     let transfer = Transfer::plan(&store, "", &source, plan, &[]);
     transfer.report().clone().strict().map_err(|error| refuse(error.to_string()))?;
     let mut report = transfer.run()?;

@@ -1,9 +1,14 @@
 //! Tensors by name in safetensors files, written from and read into a [`ParamStore`] or an optimiser.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use nn_ops::ParamStore;
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 
 use super::commit::slow_down;
 use crate::error::{Error, Result};
@@ -33,4 +38,168 @@ pub(crate) fn load_tensors(path: &Path, device: &Device) -> Result<BTreeMap<Stri
         )
     })?;
     Ok(tensors.into_iter().collect())
+}
+
+/// Bytes of the header a file may have; safetensors' own limit.
+const LARGEST_HEADER: u64 = 100_000_000;
+/// Bytes read at once.
+const PIECE: usize = 1 << 18;
+
+/// A safetensors file whose values are read where they are wanted: nothing of it is kept in memory but its header.
+#[derive(Debug)]
+pub(crate) struct WeightsReader {
+    path: PathBuf,
+    /// Where the values begin.
+    start: u64,
+    header: Metadata,
+}
+
+impl WeightsReader {
+    /// # Errors
+    /// [`Error::Read`], or [`Error::Checkpoint`] for a file that is no safetensors or was cut.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).map_err(Error::read(path))?;
+        let bytes = file.metadata().map_err(Error::read(path))?.len();
+        let damaged = |why: &str| {
+            let message =
+                format!("is not a readable safetensors file ({why}); use another checkpoint");
+            Error::checkpoint(path, message)
+        };
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(|_| damaged("it ends inside its header"))?;
+        let length = u64::from_le_bytes(length);
+        if length > LARGEST_HEADER || length > bytes {
+            return Err(damaged("its header is longer than the file or than any such file's"));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(Error::read(path))?;
+        let header: Metadata =
+            serde_json::from_slice(&header).map_err(|error| damaged(&error.to_string()))?;
+        let start = 8 + length;
+        let whole = start + header.data_len() as u64;
+        if whole != bytes {
+            return Err(damaged(&format!("it has {bytes} bytes instead of {whole}")));
+        }
+        Ok(Self { path: path.to_path_buf(), start, header })
+    }
+
+    /// Names and shapes.
+    pub(crate) fn shapes(&self) -> BTreeMap<String, Vec<usize>> {
+        self.header.tensors().into_iter().map(|(name, info)| (name, info.shape.clone())).collect()
+    }
+
+    /// The values of one tensor as f32, whatever float type they have in the file.
+    ///
+    /// # Errors
+    /// When there is no such tensor of that many values, or the file cannot be read.
+    pub(crate) fn read(&self, name: &str, values: &mut [f32]) -> Result<()> {
+        let info =
+            self.header.info(name).filter(|i| i.shape.iter().product::<usize>() == values.len());
+        let Some(info) = info else {
+            let message =
+                format!("has no tensor {name} of {} values; use another checkpoint", values.len());
+            return Err(Error::checkpoint(&self.path, message));
+        };
+        let mut file = File::open(&self.path).map_err(Error::read(&self.path))?;
+        let (from, to) = info.data_offsets;
+        file.seek(SeekFrom::Start(self.start + from as u64)).map_err(Error::read(&self.path))?;
+        if info.dtype == Dtype::F32 {
+            let mut bytes = vec![0; PIECE.min(4 * values.len())];
+            for values in values.chunks_mut(PIECE / 4) {
+                let bytes = &mut bytes[..4 * values.len()];
+                file.read_exact(bytes).map_err(Error::read(&self.path))?;
+                for (value, bytes) in values.iter_mut().zip(bytes.as_chunks().0) {
+                    *value = f32::from_le_bytes(*bytes);
+                }
+            }
+            return Ok(());
+        }
+        let mut bytes = vec![0; to - from];
+        file.read_exact(&mut bytes).map_err(Error::read(&self.path))?;
+        let tensor =
+            Tensor::from_raw_buffer(&bytes, info.dtype.try_into()?, &info.shape, &Device::Cpu)?;
+        values.copy_from_slice(&tensor.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+        Ok(())
+    }
+
+    /// Copies the values into `store`; every name must fit, or nothing is changed.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming what does not fit, or when the file cannot be read.
+    pub(crate) fn fill(&self, store: &ParamStore) -> Result<()> {
+        store.check(&self.shapes()).strict().map_err(|error| {
+            let message = format!("{error}; use weights and config.json of one checkpoint");
+            Error::checkpoint(&self.path, message)
+        })?;
+        store.fill(|name, values| self.read(name, values))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blank() -> Result<ParamStore> {
+        let store = ParamStore::new(1);
+        let vb = store.blank(DType::F32, &Device::Cpu);
+        vb.get(5, "a")?;
+        vb.get(300_000, "b.c")?;
+        Ok(store)
+    }
+
+    fn store() -> Result<ParamStore> {
+        let store = blank()?;
+        store.fill(|_, values| {
+            values.iter_mut().enumerate().for_each(|(i, v)| *v = (i as f32).sin());
+            Ok::<_, Error>(())
+        })?;
+        Ok(store)
+    }
+
+    #[test]
+    fn values_come_back_in_every_float_type() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        for (dtype, tolerance) in
+            [(DType::F32, 0.0), (DType::F64, 0.0), (DType::F16, 1e-3), (DType::BF16, 1e-2)]
+        {
+            let written = store()?.tensors();
+            let cast = |(n, t): (&String, &Tensor)| Ok((n.clone(), t.to_dtype(dtype)?));
+            save_tensors(&path, &written.iter().map(cast).collect::<Result<_>>()?)?;
+            let read = blank()?;
+            WeightsReader::open(&path)?.fill(&read)?;
+            for (name, tensor) in read.tensors() {
+                let d = (tensor - &written[&name])?.abs()?.max_all()?.to_scalar::<f32>()?;
+                assert!(d <= tolerance, "{name} {dtype:?} {d}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn damaged_files_are_told_apart_and_change_nothing() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let store = store()?;
+        save_tensors(&path, &store.tensors())?;
+        let bytes = std::fs::read(&path).unwrap();
+        let message = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            WeightsReader::open(&path).unwrap_err().to_string()
+        };
+        assert!(message(&bytes[..5]).contains("ends inside its header"));
+        assert!(message(&bytes[..bytes.len() - 1]).contains("bytes instead of"));
+        assert!(message(&[bytes.as_slice(), b"x"].concat()).contains("bytes instead of"));
+        assert!(message(b"\xff\xff\xff\xff\xff\xff\xff\xff{}").contains("header is longer"));
+        assert!(message(b"\x02\0\0\0\0\0\0\0[]").contains("not a readable safetensors"));
+        save_tensors(
+            &path,
+            &BTreeMap::from([("a".into(), Tensor::zeros(5, DType::F32, &Device::Cpu)?)]),
+        )?;
+        let before = store.tensors()["a"].to_vec1::<f32>()?;
+        let error = WeightsReader::open(&path)?.fill(&store).unwrap_err().to_string();
+        assert!(error.contains("1 missing (b.c)"), "{error}");
+        assert_eq!(store.tensors()["a"].to_vec1::<f32>()?, before);
+        Ok(())
+    }
 }

@@ -6,7 +6,7 @@ use candle_core::Var;
 
 use super::initial::start_from;
 use super::{OPTIMIZER, Run, RunOptions, STATE};
-use crate::checkpoint::{EpochSums, FORMAT, RunState, WEIGHTS, load_strictly, load_tensors};
+use crate::checkpoint::{EpochSums, FORMAT, RunState, WEIGHTS, WeightsReader, load_tensors};
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, Start};
@@ -126,7 +126,7 @@ impl Run {
                 state.data.samples, data.samples
             )));
         }
-        load_strictly(&self.network.store, &path.join(WEIGHTS), &self.network.device)?;
+        WeightsReader::open(&path.join(WEIGHTS))?.fill(&self.network.store)?;
         let moments = load_tensors(&path.join(OPTIMIZER), &self.network.device)?;
         self.optimizer
             .load_state(&moments)

@@ -1,13 +1,15 @@
 //! Attention over rows of tokens, all heads side by side: scores, softmax and weighted sum in one operation.
 //!
-//! Without a gradient to compute, the kernel holds the scores of a few queries only, and takes queries, keys and values from
-//! where they stand (parts of one projection, windows of a map). With one, it is the composition of the single operations.
+//! No kernel holds the scores of more than a few queries. Without a gradient to compute they take queries, keys and values
+//! from where they stand (parts of one projection, windows of a map); with one (`trained`), projections as they come.
+
+mod trained;
 
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::attention::{merge_heads, split_heads};
-use crate::dropout::dropout;
+use crate::dropout::{Drawn, dropout};
 use crate::kernel::{
     self, HeadSize, Plan, Real, Scratch, Term, attend_head, dispatch, pack_memory,
 };
@@ -62,12 +64,21 @@ pub fn attend_projected(
     #[cfg(feature = "cuda")]
     if kernel::plan(&q) == Plan::Cuda {
         let drop = match mode {
-            Mode::Train(noise) if p > 0.0 => Some(crate::dropout::Drawn::new(noise, p)?),
+            Mode::Train(noise) if p > 0.0 => Some(Drawn::new(noise, p)?),
             _ => None,
         };
         return crate::cuda::attend(x, heads, terms, drop, crate::cuda::AT_ONCE);
     }
-    if mode.is_train() && p > 0.0 {
+    let drop = mode.is_train() && p > 0.0;
+    let tracked = [Some(&q), Some(&k), Some(&v), terms.bias].iter().flatten().any(|t| t.track_op());
+    if (drop || tracked) && kernel::plan(&q) == Plan::Fused && trained::fits(x, terms) {
+        let drawn = match mode {
+            Mode::Train(noise) if drop => Some(Drawn::new(noise, p)?),
+            _ => None,
+        };
+        return trained::attend(x, (q.dim(1)?, k.dim(1)?), heads, terms, drawn);
+    }
+    if drop {
         return composed_with(&q, &k, &v, heads, terms, |weights| dropout(weights, p, mode));
     }
     attend(&q, &k, &v, heads, terms)
@@ -87,8 +98,16 @@ pub fn attend(
     check(q, k, v, heads, terms)?;
     let ((g, n, c), s) = (q.dims3()?, k.dim(1)?);
     let tracked = [Some(q), Some(k), Some(v), terms.bias].iter().flatten().any(|t| t.track_op());
-    if tracked || kernel::plan(q) != Plan::Fused {
+    if kernel::plan(q) != Plan::Fused {
         return composed(q, k, v, heads, terms);
+    }
+    if tracked {
+        let x = Projected::Three(q, k, v);
+        return if trained::fits(x, terms) {
+            trained::attend(x, (n, s), heads, terms, None)
+        } else {
+            composed(q, k, v, heads, terms)
+        };
     }
     let (q, k, v) = (rows_in_place(q)?, rows_in_place(k)?, rows_in_place(v)?);
     dispatch!(q.dtype(), T => {
@@ -118,7 +137,7 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, terms: ScoreTerms) ->
     terms.check((g, heads, n, s))
 }
 
-/// The single operations: oracle of the kernel, the path of other devices and of training.
+/// The single operations: oracle of the kernels, and the path of other devices.
 pub(crate) fn composed(
     q: &Tensor,
     k: &Tensor,
@@ -281,12 +300,65 @@ pub(crate) fn groups<'a, T: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::{audit, several};
+    use crate::Noise;
+    use crate::audit::{audit, several, values};
     use candle_core::DType;
+
+    /// `(G, N, M d)` projections in one, two or three tensors, with and without a learnt bias, a mask and dropout: the kernel
+    /// and the single operations.
+    #[test]
+    fn attention_with_gradients_passes_the_audit() -> Result<()> {
+        let noise = || Noise::new(3, 1);
+        for (parts, biased, masked, p) in [
+            (1, true, true, 0.0),
+            (1, false, false, 0.3),
+            (2, true, false, 0.3),
+            (2, false, true, 0.0),
+            (3, false, true, 0.3),
+        ] {
+            let heads = 2;
+            let inputs = |g: usize, n: usize, s: usize, c: usize| {
+                let s = if parts == 1 { n } else { s };
+                let mut shapes: Vec<Vec<usize>> = match parts {
+                    1 => vec![vec![g, n, 3 * c]],
+                    2 => vec![vec![g, n, c], vec![g, s, 2 * c]],
+                    _ => vec![vec![g, n, c], vec![g, s, c], vec![g, s, c]],
+                };
+                shapes.extend(biased.then(|| vec![heads, n, s]));
+                several(&shapes.iter().map(Vec::as_slice).collect::<Vec<_>>())
+            };
+            let run = |x: &[Tensor], fused: bool| {
+                let projected = match parts {
+                    1 => Projected::One(&x[0]),
+                    2 => Projected::Two(&x[0], &x[1]),
+                    _ => Projected::Three(&x[0], &x[1], &x[2]),
+                };
+                let [q, k, v] = projected.parts()?;
+                let rows = if parts == 2 { 1 } else { q.dim(1)? };
+                let mask = (values(&[2, rows, k.dim(1)?], 9)? * 3.0)?.to_dtype(x[0].dtype())?;
+                let terms = ScoreTerms { bias: x.get(parts), mask: masked.then_some(&mask) };
+                let noise = noise();
+                let mode = Mode::Train(&noise);
+                if fused {
+                    attend_projected(projected, heads, terms, p, mode)
+                } else {
+                    composed_with(&q, &k, &v, heads, terms, |weights| dropout(weights, p, mode))
+                }
+            };
+            // More groups than pieces; more queries, or keys, than one thread takes alone.
+            let name =
+                format!("attend, {parts} projections, bias {biased}, mask {masked}, dropout {p}");
+            let f = |x: &[Tensor]| run(x, true);
+            let oracle = |x: &[Tensor]| run(x, false);
+            audit(&name, &inputs(2, 3, 5, 4)?, &inputs(34, 19, 21, 8)?, &f, &oracle)?;
+            crate::audit::oracle(&name, &inputs(2, 210, 23, 6)?, &f, &oracle)?;
+            crate::audit::threads(&name, &inputs(2, 30, 1100, 6)?, &f)?;
+        }
+        Ok(())
+    }
 
     #[test]
     fn attend_passes_the_audit() -> Result<()> {
-        // The kernel works on what has no gradient; with gradients it is the composition, which the audit checks.
         let (small, large) = (
             several(&[&[2, 3, 4], &[2, 5, 4], &[2, 5, 4]])?,
             several(&[&[2, 21, 12], &[2, 17, 12], &[2, 17, 12]])?,

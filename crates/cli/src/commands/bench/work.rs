@@ -41,9 +41,10 @@ impl Work {
         device: &Device,
     ) -> anyhow::Result<Self> {
         let store = ParamStore::new(0);
-        let made = Dmmi::new(&config.model, store.builder(dtype, device))?
+        let made = Dmmi::new(&config.model, store.blank(dtype, device))?
             .compute_in(compute)
             .checkpointing(checkpoint);
+        store.draw()?;
         let (model, training) = match mode {
             // A model without graph, over the same values.
             BenchMode::Infer => (Dmmi::new(&config.model, store.frozen(dtype, device))?, None),
@@ -127,6 +128,8 @@ impl Work {
             .total(&training.losses)?;
         probe.mark(Part::Losses);
         let gradients = Gradients::of(&total, &training.trained)?;
+        let total = total.detach();
+        drop(output);
         probe.mark("backward");
         training.optimizer.step(&gradients, training.lr)?;
         probe.mark("optimiser");
