@@ -66,9 +66,10 @@ impl FusedEncoder {
         Ok(Self { backbone, fusion, emit })
     }
 
-    /// Whether training computes the backbone's blocks again in the backward pass.
+    /// Whether training computes the backbone's blocks and the fusion's attention again in the backward pass.
     pub fn checkpointing(&mut self, on: bool) {
         self.backbone.checkpointing(on);
+        self.fusion.iter_mut().for_each(|stage| stage.checkpointing(on));
     }
 
     /// Channels of the four stages.

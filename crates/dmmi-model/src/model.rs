@@ -108,10 +108,11 @@ impl Dmmi {
         self
     }
 
-    /// The same network with activation checkpointing of the backbone's blocks in training: less memory, more time, the same
-    /// numbers. Differentiate its loss by [`nn_ops::Gradients::of`].
+    /// The same network with activation checkpointing in training, of the backbone's blocks, the fusion's attention and
+    /// the decoder's convolutions: less memory, more time, the same numbers. Differentiate its loss by [`nn_ops::Gradients::of`].
     pub fn checkpointing(mut self, on: bool) -> Self {
         self.encoder.checkpointing(on);
+        self.decoder.checkpointing(on);
         self
     }
 

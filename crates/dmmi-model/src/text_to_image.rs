@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Align, Conv2d, Conv2dConfig, DecoderLayerConfig, Mode, Probe, TransformerDecoderLayer,
-    conv2d_layer, resize_beside,
+    checkpoint, conv2d_layer, resize_beside,
 };
 
 use crate::config::DecoderWords;
@@ -47,12 +47,23 @@ impl Fuse {
         mode: Mode,
         probe: &mut Probe,
     ) -> Result<Tensor> {
-        let both = resize_beside(coarse, fine, Align::Corners)?;
-        let ys = self.first.forward_t(&both, mode)?;
+        let ys = self.first_t(coarse, fine, mode)?;
         probe.record(&format!("relu1_{}", self.name), &ys);
         let ys = self.second.forward_t(&ys, mode)?;
         probe.record(&format!("f{}", self.name), &ys);
         Ok(ys)
+    }
+
+    fn first_t(&self, coarse: &Tensor, fine: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.first.forward_t(&resize_beside(coarse, fine, Align::Corners)?, mode)
+    }
+
+    /// The same; the backward pass computes each convolution with its norm again.
+    fn checkpointed(&self, coarse: &Tensor, fine: &Tensor, mode: Mode) -> Result<Tensor> {
+        let (first, second) = (self.clone(), self.second.clone());
+        let ys =
+            checkpoint(&[coarse, fine], mode, move |x, mode| first.first_t(&x[0], &x[1], mode))?;
+        checkpoint(&[&ys], mode, move |x, mode| second.forward_t(&x[0], mode))
     }
 }
 
@@ -65,6 +76,7 @@ pub struct TextToImageDecoder {
     attend4: Option<TransformerDecoderLayer>,
     attend3: Option<TransformerDecoderLayer>,
     classify: Conv2d,
+    checkpointing: bool,
 }
 
 /// The decoder's maps and its verdict.
@@ -100,7 +112,14 @@ impl TextToImageDecoder {
             attend4: attend("transformer_fusion1")?,
             attend3: attend("transformer_fusion2")?,
             classify: conv2d_layer(d, 2, 1, one, vb.pp("conv1_1"))?,
+            checkpointing: false,
         })
+    }
+
+    /// Whether training keeps only the inputs of the 3x3 convolutions and computes them with their norms again in the
+    /// backward pass; their results are not recorded by a probe then.
+    pub fn checkpointing(&mut self, on: bool) {
+        self.checkpointing = on;
     }
 
     /// Encoded maps and words to decoder maps and logits.
@@ -113,13 +132,21 @@ impl TextToImageDecoder {
             let grid = FeatureGrid::from_map(map)?;
             grid.with_tokens(layer.forward_t(grid.tokens(), &encoded.words, mode)?)?.to_map()
         };
-        let y4 = self.fuse4.forward_t(c4, c3, mode, probe)?;
+        let again = self.checkpointing && mode.is_train();
+        let fuse = |fuse: &Fuse, coarse: &Tensor, fine: &Tensor, probe: &mut Probe| {
+            if again {
+                fuse.checkpointed(coarse, fine, mode)
+            } else {
+                fuse.forward_t(coarse, fine, mode, probe)
+            }
+        };
+        let y4 = fuse(&self.fuse4, c4, c3, probe)?;
         let xs = attend(&self.attend4, &y4)?;
         probe.record("tf1", &xs);
-        let y3 = self.fuse3.forward_t(&xs, c2, mode, probe)?;
+        let y3 = fuse(&self.fuse3, &xs, c2, probe)?;
         let xs = attend(&self.attend3, &y3)?;
         probe.record("tf2", &xs);
-        let y2 = self.fuse2.forward_t(&xs, c1, mode, probe)?;
+        let y2 = fuse(&self.fuse2, &xs, c1, probe)?;
         let logits = self.classify.forward(&y2)?;
         Ok(Decoded { maps: [y4, y3, y2], logits })
     }

@@ -5,7 +5,9 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{Linear, Probe, conv1x1, default_init, gelu, linear_with_init, relu};
+use nn_ops::{
+    Linear, Mode, Noise, Probe, checkpoint, conv1x1, default_init, gelu, linear_with_init, relu,
+};
 
 use crate::to_text::VisionToText;
 use crate::to_vision::TextToVision;
@@ -27,6 +29,7 @@ pub struct Fused {
 pub struct MbaStage {
     vision: Option<VisionSide>,
     text: Option<TextSide>,
+    checkpointing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -53,7 +56,14 @@ impl MbaStage {
         Ok(Self {
             vision: directions.to_vision().then(|| VisionSide::new(cfg, &vb)).transpose()?,
             text: directions.to_text().then(|| TextSide::new(cfg, &vb)).transpose()?,
+            checkpointing: false,
         })
+    }
+
+    /// Whether the attention of both sides keeps only its inputs for the backward pass and is computed again there. What
+    /// lies inside is then not recorded by a probe, and the loss must be differentiated by [`nn_ops::Gradients::of`].
+    pub fn checkpointing(&mut self, on: bool) {
+        self.checkpointing = on;
     }
 
     /// Cells `(B, N, C)` of a map of `extent = (h, w)`, words `(B, L, D)`, mask `(B, L)` with 1 on real words.
@@ -91,12 +101,14 @@ impl MbaStage {
             bail!("words {:?} and mask {:?} for {b} images", words.dims(), mask.dims());
         }
         let mask = mask.to_dtype(visual.dtype())?.detach().unsqueeze(2)?; // (B, L, 1)
+        // Without a gradient nothing is kept anyway.
+        let again = self.checkpointing && (visual.track_op() || words.track_op());
         let text = match &self.text {
-            Some(side) => side.forward(visual, words, &mask, probe)?,
+            Some(side) => side.forward(visual, words, &mask, again, probe)?,
             None => words.clone(),
         };
         let (residual, visual) = match &self.vision {
-            Some(side) => side.forward(visual, extent, words, &mask, probe)?,
+            Some(side) => side.forward(visual, extent, words, &mask, again, probe)?,
             None => (each(visual, bw)?, visual.clone()),
         };
         Ok(Fused { residual, visual, text })
@@ -153,11 +165,19 @@ impl VisionSide {
         extent: (usize, usize),
         words: &Tensor,
         mask: &Tensor,
+        again: bool,
         probe: &mut Probe,
     ) -> Result<(Tensor, Tensor)> {
         let vis = gelu(&self.project.forward(visual)?)?;
         probe.record("vis_project", &vis);
-        let gathered = self.attention.forward(visual, extent, words, mask, probe)?;
+        let gathered = if again {
+            let attention = self.attention.clone();
+            checkpoint(&[visual, words, mask], Mode::Train(&Noise::new(0, 0)), move |x, _| {
+                attention.forward(&x[0], extent, &x[1], &x[2], &mut Probe::off())
+            })?
+        } else {
+            self.attention.forward(visual, extent, words, mask, probe)?
+        };
         let vis = each(&vis, gathered.dim(0)?)?;
         let residual = gelu(&self.project_mm.forward(&(vis * gathered)?)?)?;
         let gate = self.gate.1.forward(&relu(&self.gate.0.forward(&residual)?)?)?.tanh()?;
@@ -181,9 +201,17 @@ impl TextSide {
         visual: &Tensor,
         words: &Tensor,
         mask: &Tensor,
+        again: bool,
         probe: &mut Probe,
     ) -> Result<Tensor> {
-        let gathered = self.attention.forward(visual, words, mask, probe)?;
+        let gathered = if again {
+            let attention = self.attention.clone();
+            checkpoint(&[visual, words, mask], Mode::Train(&Noise::new(0, 0)), move |x, _| {
+                attention.forward(&x[0], &x[1], &x[2], &mut Probe::off())
+            })?
+        } else {
+            self.attention.forward(visual, words, mask, probe)?
+        };
         words + gelu(&self.words.forward(&gathered)?)?
     }
 }

@@ -39,24 +39,30 @@ impl Drop for Aside {
     }
 }
 
-/// `segment(xs, mode)` without keeping what lies inside it when gradients are needed; the same value and gradients.
+/// `segment(inputs, mode)` of one to three tensors without keeping what lies inside it when gradients are needed; the same
+/// value and gradients.
 ///
 /// In training the segment draws from a noise of its own, so that it can be repeated; running statistics change once. A loss
 /// through a checkpoint must be differentiated by [`Gradients::of`](crate::Gradients::of).
 ///
 /// # Errors
 /// Those of the segment.
-pub fn checkpoint<F>(xs: &Tensor, mode: Mode, segment: F) -> Result<Tensor>
+pub fn checkpoint<F>(inputs: &[&Tensor], mode: Mode, segment: F) -> Result<Tensor>
 where
-    F: Fn(&Tensor, Mode) -> Result<Tensor> + Send + Sync + 'static,
+    F: Fn(&[Tensor], Mode) -> Result<Tensor> + Send + Sync + 'static,
 {
-    let Mode::Train(noise) = mode else { return segment(xs, mode) };
+    let mut inputs: Vec<Tensor> = inputs.iter().map(|t| (*t).clone()).collect();
+    let Mode::Train(noise) = mode else { return segment(&inputs, mode) };
     let seed = noise.next_key();
-    let xs = if xs.track_op() { xs.clone() } else { Var::from_tensor(xs)?.into_inner() };
+    if let Some(first) = inputs.first_mut().filter(|t| !t.track_op()) {
+        // The parameters inside need the backward pass though no input does.
+        *first = Var::from_tensor(first)?.into_inner();
+    }
+    let kept: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
     let value = {
-        let noise = Noise::of_part(seed, 0, 0);
-        let y = segment(&xs.detach(), Mode::Train(&noise))?.contiguous()?;
-        noise.settle()?;
+        let own = Noise::of_part(seed, 0, 0);
+        let y = segment(&kept, Mode::Train(&own))?.contiguous()?;
+        own.settle_in(noise)?;
         y.detach()
     };
     let shape = value.shape().clone();
@@ -66,16 +72,23 @@ where
         guard.try_clone(layout)?
     };
     drop(value);
-    let kept = xs.detach();
+    let wanted: Vec<bool> = inputs.iter().map(Tensor::track_op).collect();
     let backward = move |_: &Tensor, grad: &Tensor| {
-        let input = Var::from_tensor(&kept)?;
+        let input = |(t, wanted): (&Tensor, &bool)| {
+            if *wanted { Var::from_tensor(t).map(Var::into_inner) } else { Ok(t.clone()) }
+        };
+        let inputs = kept.iter().zip(&wanted).map(input).collect::<Result<Vec<_>>>()?;
         let noise = Noise::of_part(seed, 0, 0);
-        let y = segment(input.as_tensor(), Mode::Train(&noise))?;
+        let y = segment(&inputs, Mode::Train(&noise))?;
         // The gradient of this sum at `y` is `grad`.
         let mut store = y.mul(&grad.to_dtype(y.dtype())?)?.sum_all()?.backward()?;
-        let Some(dx) = store.remove(input.as_tensor()) else {
-            bail!("checkpoint: no gradient reaches the input of the segment");
+        let gradient = |(input, wanted): (&Tensor, &bool)| match store.remove(input) {
+            Some(found) => Ok(found),
+            // Takes the place of what nobody asks for.
+            None if !wanted => Ok(input.clone()),
+            None => bail!("checkpoint: no gradient reaches an input of the segment"),
         };
+        let found = inputs.iter().zip(&wanted).map(gradient).collect::<Result<Vec<_>>>()?;
         let ids: Vec<TensorId> = store.get_ids().copied().collect();
         PASSES.with_borrow_mut(|passes| {
             let Some(pass) = passes.last_mut() else {
@@ -91,9 +104,9 @@ where
             }
             Ok(())
         })?;
-        Ok(vec![dx])
+        Ok(found)
     };
-    attach_storage("checkpoint", &[&xs], storage, shape, backward)
+    attach_storage("checkpoint", &inputs.iter().collect::<Vec<_>>(), storage, shape, backward)
 }
 
 #[cfg(test)]
@@ -112,22 +125,28 @@ mod tests {
         let (x, w, v) = (variable(&[5, 6], 1)?, variable(&[6, 6], 2)?, variable(&[6, 6], 3)?);
         let params: Vec<(String, Var)> =
             [("x", &x), ("w", &w), ("v", &v)].map(|(n, p)| (n.to_owned(), p.clone())).into();
+        let constant = crate::selftest::values(&[5, 6], 4)?;
         let run = |kept: bool| -> Result<(Vec<f64>, Vec<Vec<f64>>)> {
             let noise = Noise::new(7, 1);
             let mode = Mode::Train(&noise);
             let (w1, v1, w2) =
                 (w.as_tensor().clone(), v.as_tensor().clone(), w.as_tensor().clone());
-            let first = move |x: &Tensor, mode: Mode| {
-                linear(&dropout(&gelu(&linear(x, &w1, None)?)?, 0.3, mode)?, &v1, None)
+            let first = move |x: &[Tensor], mode: Mode| {
+                linear(&dropout(&gelu(&linear(&x[0], &w1, None)?)?, 0.3, mode)?, &v1, None)
             };
-            let second = move |x: &Tensor, _: Mode| gelu(&linear(x, &w2, None)?);
+            let second = move |x: &[Tensor], _: Mode| {
+                gelu(&linear(&x[0], &w2, None)?)?.mul(&x[1])?.mul(&x[2])
+            };
+            // The input again, and a constant.
+            let again = |y: Tensor| [y, x.as_tensor().clone(), constant.clone()];
             let y = if kept {
                 // The same draws as the checkpoints make.
                 let own = || Noise::of_part(noise.next_key(), 0, 0);
                 let (a, b) = (own(), own());
-                second(&first(x.as_tensor(), Mode::Train(&a))?, Mode::Train(&b))?
+                second(&again(first(&[x.as_tensor().clone()], Mode::Train(&a))?), Mode::Train(&b))?
             } else {
-                checkpoint(&checkpoint(x.as_tensor(), mode, first)?, mode, second)?
+                let inputs = again(checkpoint(&[x.as_tensor()], mode, first)?);
+                checkpoint(&inputs.each_ref(), mode, second)?
             };
             let grads = Gradients::of(&y.sqr()?.sum_all()?, &params)?;
             let found = params.iter().map(|(n, _)| match grads.get(n) {
@@ -150,7 +169,7 @@ mod tests {
         let x = Tensor::ones((2, 4), DType::F64, &Device::Cpu)?;
         let noise = Noise::new(1, 1);
         let inside = w.as_tensor().clone();
-        let y = checkpoint(&x, Mode::Train(&noise), move |x, _| linear(x, &inside, None))?;
+        let y = checkpoint(&[&x], Mode::Train(&noise), move |x, _| linear(&x[0], &inside, None))?;
         assert!(y.sum_all()?.backward().is_err(), "gradients of parameters would be lost");
         let grads = Gradients::of(&y.sum_all()?, &[("w".to_owned(), w)])?;
         let found = grads.get("w").map(|g| g.to_vec2::<f64>()).transpose()?;

@@ -63,6 +63,13 @@ impl Noise {
         changes.into_iter().try_for_each(|change| change())
     }
 
+    /// Leaves what this pass left behind to `outer`: a segment of its pass.
+    pub(crate) fn settle_in(&self, outer: &Noise) -> Result<()> {
+        let Some(waiting) = &self.waiting else { return Ok(()) };
+        let changes = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        changes.into_iter().try_for_each(|change| outer.change(change))
+    }
+
     /// Does `change` now, or when the part settles.
     pub(crate) fn change(
         &self,

@@ -80,7 +80,7 @@ impl StagedBackbone for ResNet {
             for block in stage {
                 xs = if self.checkpointing {
                     let block = block.clone();
-                    checkpoint(&xs, mode, move |xs, mode| block.forward_t(xs, mode))?
+                    checkpoint(&[&xs], mode, move |xs, mode| block.forward_t(&xs[0], mode))?
                 } else {
                     block.forward_t(&xs, mode)?
                 };

@@ -138,8 +138,8 @@ impl SwinTransformer {
         for block in &stage.blocks {
             grid = if self.checkpointing {
                 let (block, windows, extent) = (block.clone(), windows.clone(), grid.extent());
-                let tokens = checkpoint(grid.tokens(), mode, move |xs, mode| {
-                    let grid = FeatureGrid::new(xs.clone(), extent)?;
+                let tokens = checkpoint(&[grid.tokens()], mode, move |xs, mode| {
+                    let grid = FeatureGrid::new(xs[0].clone(), extent)?;
                     Ok(block.forward_t(&grid, &windows, mode)?.tokens().clone())
                 })?;
                 grid.with_tokens(tokens)?
