@@ -16,17 +16,13 @@ fn conv_norm(n: usize, c_in: usize, c_out: usize) -> Cost {
 
 /// A post-norm transformer decoder layer: `n` targets over `s` memories, `d` channels.
 fn layer(cfg: &DmmiConfig, n: usize, s: usize) -> Cost {
-    let (d, m, f) = (cfg.text.hidden_size, cfg.decoder.num_heads, cfg.decoder.feed_forward);
+    let (d, f) = (cfg.text.hidden_size, cfg.decoder.feed_forward);
     let dropped = |k: usize| {
         if cfg.decoder.dropout > 0.0 { Cost::results(k) } else { Cost::default() }
     };
     let attention = |s: usize| {
         Cost::product(n, d, d) + Cost::product(s, d, 2 * d)
-            + Cost::results(n * d + 2 * s * d) // heads side by side
-            + Cost { macs: (n * s * d) as u64, kept: (m * n * s) as u64 }
-            + Cost::results(m * n * s) + dropped(m * n * s)
-            + Cost { macs: (n * s * d) as u64, kept: (n * d) as u64 }
-            + Cost::results(n * d) // heads merged
+            + Cost { macs: (2 * n * s * d) as u64, kept: (n * d) as u64 } // scores are not kept
             + Cost::product(n, d, d) + dropped(n * d)
             + Cost::results(2 * n * d) // sum, norm
     };

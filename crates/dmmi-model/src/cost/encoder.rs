@@ -28,18 +28,11 @@ pub(super) fn stages(backbone: &BackboneConfig, image: (usize, usize)) -> Vec<St
 
 /// BERT on `l` tokens.
 pub(super) fn text(cfg: &BertConfig, l: usize) -> Cost {
-    let (d, f, m) = (cfg.hidden_size, cfg.intermediate_size, cfg.num_heads);
+    let (d, f) = (cfg.hidden_size, cfg.intermediate_size);
     let dropped = |n: usize| if cfg.dropout > 0.0 { Cost::results(n) } else { Cost::default() };
-    let scores = Cost { macs: (l * l * d) as u64, kept: (m * l * l) as u64 };
-    let gathered = Cost { macs: (l * l * d) as u64, kept: (l * d) as u64 };
-    // Projections, their heads side by side, scores, softmax, gathered values, merged heads.
-    let attention = Cost::product(l, d, d) * 3
-        + Cost::results(3 * l * d)
-        + scores
-        + Cost::results(m * l * l)
-        + dropped(m * l * l)
-        + gathered
-        + Cost::results(l * d);
+    // Projections, gathered values; scores are not kept.
+    let attention =
+        Cost::product(l, d, d) * 3 + Cost { macs: (2 * l * l * d) as u64, kept: (l * d) as u64 };
     let out = Cost::product(l, d, d) + dropped(l * d) + Cost::results(2 * l * d); // sum, norm
     let hidden = Cost::product(l, d, f) + Cost::results(l * f);
     let feed = hidden + Cost::product(l, f, d) + dropped(l * d) + Cost::results(2 * l * d);
@@ -89,7 +82,7 @@ fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
 }
 
 fn block(cfg: &SwinConfig, stage: usize, (h, w): (usize, usize), drops: bool) -> Cost {
-    let (c, m, window) = (cfg.embed_dim << stage, cfg.num_heads[stage], cfg.window_size);
+    let (c, window) = (cfg.embed_dim << stage, cfg.window_size);
     let n = h * w;
     let padded = h.next_multiple_of(window) * w.next_multiple_of(window);
     let inside = window * window;
@@ -97,11 +90,7 @@ fn block(cfg: &SwinConfig, stage: usize, (h, w): (usize, usize), drops: bool) ->
     let cost = Cost::results(n * c) // norm
         + Cost::product(n, c, 3 * c)
         + Cost::results(3 * padded * c) // in windows
-        + Cost::results(3 * padded * c) // queries, keys, values apart
-        + Cost { macs: (padded * inside * c) as u64, kept: (m * padded * inside) as u64 }
-        + Cost::results(m * padded * inside) // softmax
-        + Cost { macs: (padded * inside * c) as u64, kept: (padded * c) as u64 }
-        + Cost::results(padded * c) // heads merged
+        + Cost { macs: (2 * padded * inside * c) as u64, kept: (padded * c) as u64 } // scores are not kept
         + Cost::results(n * c) // windows undone
         + Cost::product(n, c, c);
     let hidden = cfg.mlp_ratio * c;
