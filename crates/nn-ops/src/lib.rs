@@ -35,6 +35,7 @@ pub mod profile;
 mod relative;
 mod rows;
 pub mod selftest;
+pub mod simd;
 mod softmax;
 mod transfer;
 mod turn;

@@ -154,8 +154,8 @@ macro_rules! dispatch {
 }
 pub(crate) use dispatch;
 
-/// A function over slices, compiled twice: for AVX2 where the processor has it, and for any. Rust neither fuses nor
-/// reorders float operations, so both give the same bits. (A closure would not do: it is not inlined into the AVX2 copy.)
+/// A function over slices, compiled for every [`Level`](crate::simd::Level). Rust neither fuses nor reorders float operations,
+/// so all copies give the same bits. (A closure would not do: it is not inlined into the copies.)
 macro_rules! wide {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
         $(#[$meta])*
@@ -168,10 +168,16 @@ macro_rules! wide {
                 fn avx2<T: Real>($($arg: $type),*) {
                     body($($arg),*);
                 }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: the processor was just found to have AVX2.
-                    unsafe { avx2($($arg),*) };
-                    return;
+                #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+                fn avx512<T: Real>($($arg: $type),*) {
+                    body($($arg),*);
+                }
+                match $crate::simd::level() {
+                    // SAFETY: the processor has AVX-512 F, VL, BW and DQ: `level` never exceeds `best`.
+                    $crate::simd::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: the processor has AVX2, likewise.
+                    $crate::simd::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::simd::Level::Baseline => {}
                 }
             }
             body($($arg),*);
