@@ -24,6 +24,7 @@ struct Slot {
 }
 // SAFETY: plain numbers without padding (5 x 8 + 4 x 4 bytes), copied to the device byte for byte.
 unsafe impl DeviceRepr for Slot {}
+const _: () = assert!(size_of::<Slot>() == 5 * 8 + 4 * 4);
 
 /// A piece of a parameter.
 #[repr(C)]
@@ -34,6 +35,7 @@ struct Chunk {
 }
 // SAFETY: two plain numbers without padding.
 unsafe impl DeviceRepr for Chunk {}
+const _: () = assert!(size_of::<Chunk>() == 2 * 4);
 
 struct Table {
     dev: CudaDevice,

@@ -6,7 +6,6 @@
 //! the plain loops (104 of 104 GFLOP/s a core with AVX2 where measured).
 
 use super::Real;
-use crate::simd::{Level, level};
 
 /// Rows of a left panel.
 pub(crate) const ROWS: usize = 6;
@@ -14,7 +13,7 @@ pub(crate) const ROWS: usize = 6;
 pub(crate) const COLUMNS: usize = 16;
 
 /// `c = a b`, or `c += a b` when `add`: `c` has row stride `stride` and holds `a`'s rows and `b`'s columns. Every element
-/// adds its products in their order; [`Level::Baseline`] rounds each product on x86-64, the others fuse it with its sum.
+/// adds its products in their order; [`Level::Baseline`](crate::simd::Level) rounds each product on x86-64, the others fuse it with its sum.
 ///
 /// # Panics
 /// When an operand is no whole number of panels or `c` is too short.
@@ -40,6 +39,7 @@ pub(crate) fn panel_product<T: Real>(
         fn avx512<T: Real>(k: usize, a: &[T], b: &[T], c: &mut [T], stride: usize, add: bool) {
             all::<T, true, 2>(k, a, b, c, stride, add);
         }
+        use crate::simd::{Level, level};
         match level() {
             // SAFETY: the processor has AVX-512 F, VL, BW, DQ and FMA: `level` never exceeds `best`.
             Level::Avx512 => return unsafe { avx512(k, a, b, c, stride, add) },
@@ -117,6 +117,7 @@ fn block<T: Real, const FUSED: bool, const LEFT: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simd::{Level, level};
 
     /// Small whole numbers: every order of adding them is exact.
     fn numbers(n: usize, step: usize) -> Vec<f32> {

@@ -6,7 +6,7 @@ const G_CR: i32 = -46802; // -0.71414
 const G_CB: i32 = -22554; // -0.34414
 const HALF: i32 = 1 << 15;
 
-/// Appends the pixels of three rows of one length.
+/// Appends the pixels of three rows of one length. `wide`: the processor has AVX2.
 #[inline(always)]
 pub(super) fn append(luma: &[u8], cb: &[u8], cr: &[u8], wide: bool, rgb: &mut Vec<u8>) {
     let from = rgb.len();
@@ -14,6 +14,7 @@ pub(super) fn append(luma: &[u8], cb: &[u8], cr: &[u8], wide: bool, rgb: &mut Ve
     let out = &mut rgb[from..];
     #[cfg(target_arch = "x86_64")]
     if wide {
+        debug_assert!(std::arch::is_x86_feature_detected!("avx2"));
         // SAFETY: the caller has looked for AVX2.
         return unsafe { avx2::convert(luma, cb, cr, out) };
     }

@@ -17,7 +17,7 @@ const F_2_053: i32 = 16819;
 const F_2_562: i32 = 20995;
 const F_3_072: i32 = 25172;
 
-/// Two blocks of coefficients and their steps, in natural order, to two times 8 x 8 samples.
+/// Two blocks of coefficients and their steps, in natural order, to two times 8 x 8 samples. `wide`: the processor has AVX2.
 #[inline(always)]
 pub(super) fn inverse_dct(
     blocks: [&[i16; 64]; 2],
@@ -26,6 +26,7 @@ pub(super) fn inverse_dct(
 ) -> [[u8; 64]; 2] {
     #[cfg(target_arch = "x86_64")]
     if wide {
+        debug_assert!(std::arch::is_x86_feature_detected!("avx2"));
         // SAFETY: the caller has looked for AVX2.
         return unsafe { avx2::inverse_dct(blocks, steps) };
     }

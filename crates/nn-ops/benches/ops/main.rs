@@ -1,0 +1,27 @@
+//! Every operation at the sizes of Swin-B and BERT-base at 480 pixels, batch 1: `forward` alone, and `both` with the backward
+//! pass. `candle` beside it is the same from Candle's operations, where these are right.
+//!
+//! `cargo bench -p nn-ops --bench ops -- FILTER` runs those whose names hold the filter; all take about four minutes on two
+//! cores. `NN_OPS_SIMD=baseline` or `=avx2` measures a lesser copy of the kernels.
+#![allow(missing_docs, clippy::unwrap_used)]
+
+mod attention;
+mod convolution;
+mod dense;
+mod elementwise;
+mod harness;
+mod maps;
+mod training;
+
+use criterion::{criterion_group, criterion_main};
+
+criterion_group!(
+    benches,
+    dense::dense,
+    convolution::convolution,
+    attention::attention,
+    elementwise::elementwise,
+    maps::maps,
+    training::training
+);
+criterion_main!(benches);
