@@ -1,7 +1,7 @@
 //! Every operation at the sizes of Swin-B and BERT-base at 480 pixels, batch 1: `forward` alone, and `both` with the backward
 //! pass. `candle` beside it is the same from Candle's operations, where these are right.
 //!
-//! `cargo bench -p nn-ops --bench ops -- FILTER` runs those whose names hold the filter; all take about four minutes on two
+//! `cargo bench -p nn-ops --bench ops -- FILTER` runs those whose names hold the filter; all take a minute and a half on two
 //! cores. `NN_OPS_SIMD=baseline` or `=avx2` measures a lesser copy of the kernels.
 #![allow(missing_docs, clippy::unwrap_used)]
 
