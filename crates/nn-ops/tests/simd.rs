@@ -2,7 +2,7 @@
 //! the same bits among those that fuse (all but `Level::Baseline` on x86-64).
 //!
 //! One test: the level is the process's.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use candle_core::{Device, Result, Tensor, Var};
 use nn_ops::simd::{self, Level};

@@ -28,16 +28,16 @@ pub(crate) fn training(c: &mut Criterion) {
     let noise = Noise::new(1, 1);
     let (x, w) = (var(&[1, 900, 512]), var(&[2048, 512]));
     let params = [("x".to_string(), x.clone()), ("w".to_string(), w.clone())];
-    let segment = move |x: &Tensor, _: Mode| nn_ops::gelu(&nn_ops::linear(x, &w, None)?);
+    let segment = move |x: &[Tensor], _: Mode| nn_ops::gelu(&nn_ops::linear(&x[0], &w, None)?);
     let mut kept = group(c, "linear, gelu 900x512 to 2048");
     for (name, checkpointed) in [("both, checkpoint", true), ("both", false)] {
         kept.bench_function(name, |b| {
             b.iter(|| {
                 let train = Mode::Train(&noise);
                 let y = if checkpointed {
-                    nn_ops::checkpoint(&x, train, segment.clone()).unwrap()
+                    nn_ops::checkpoint(&[&x], train, segment.clone()).unwrap()
                 } else {
-                    segment(&x, train).unwrap()
+                    segment(&[x.as_tensor().clone()], train).unwrap()
                 };
                 Gradients::of(&y.sum_all().unwrap(), &params).unwrap()
             });

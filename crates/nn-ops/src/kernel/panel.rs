@@ -148,6 +148,8 @@ mod tests {
         }
     }
 
+    type Product<T> = fn(usize, &[T], &[T], &mut [T], usize, bool);
+
     /// The loops of every copy, here in the instructions that all processors have, against the copy in use.
     #[test]
     fn copies_give_the_same_bits() {
@@ -156,7 +158,7 @@ mod tests {
                 let value = |i: usize| T::of((i * 7919 % 4001) as f64 / 1234.5 - 1.6);
                 let a: Vec<T> = (0..rows * k).map(value).collect();
                 let b: Vec<T> = (0..k * columns).map(|i| value(i + 77)).collect();
-                let run = |product: fn(usize, &[T], &[T], &mut [T], usize, bool)| {
+                let run = |product: Product<T>| {
                     let mut c: Vec<T> = (0..rows * columns).map(value).collect();
                     product(k, &a, &b, &mut c, columns, true);
                     c
