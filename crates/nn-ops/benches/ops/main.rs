@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p nn-ops --bench ops -- FILTER` runs those whose names hold the filter; all take a minute and a half on two
 //! cores. `NN_OPS_SIMD=baseline` or `=avx2` measures a lesser copy of the kernels.
-#![allow(missing_docs, clippy::unwrap_used)]
+// Candle's own operations are measured here, those too that the rest of the project must not call.
+#![allow(missing_docs, clippy::unwrap_used, clippy::disallowed_methods)]
 
 mod attention;
 mod convolution;
