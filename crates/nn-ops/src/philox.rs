@@ -1,6 +1,9 @@
 //! Philox4x32-10 (Salmon et al., SC 2011): random words of a counter and a key, so that any element of a mask is computed
 //! alone, on any device, with the same result.
 
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{self, Level};
+
 /// The four words of block `counter` under `key`.
 pub(crate) fn block(counter: u64, key: u64) -> [u32; 4] {
     let mut c = [counter as u32, (counter >> 32) as u32, 0, 0];
@@ -28,8 +31,8 @@ pub(crate) fn blocks(counter: u64, key: u64) -> [[u32; 4]; LANES] {
         fn avx2(counter: u64, key: u64) -> [[u32; 4]; LANES] {
             lanes(counter, key)
         }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the processor was just found to have AVX2.
+        if simd::level() >= Level::Avx2 {
+            // SAFETY: the processor was found to have AVX2.
             return unsafe { avx2(counter, key) };
         }
     }

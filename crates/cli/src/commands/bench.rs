@@ -102,7 +102,7 @@ pub(crate) struct BenchArgs {
     /// No separate passes for the time of each part
     #[arg(long)]
     pub(crate) no_parts: bool,
-    /// Compute the backbone's blocks again in the backward pass: less memory (with --mode train)
+    /// Activation checkpointing, as checkpoint_activations = true: less memory (with --mode train)
     #[arg(long)]
     pub(crate) checkpoint: bool,
     /// Also one pass operation by operation, which waits for the device at each: the 40 longest

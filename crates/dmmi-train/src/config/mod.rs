@@ -31,8 +31,8 @@ pub struct TrainConfig {
     /// Arithmetic of the network. A configuration without this key means `f32`.
     #[serde(default)]
     pub precision: Precision,
-    /// Compute the backbone's blocks again in the backward pass instead of keeping what lies inside them: less memory, more
-    /// time, the same numbers.
+    /// Compute the backbone's blocks, the fusion's attention and the decoder's convolutions again in the backward pass
+    /// instead of keeping what lies inside them: less memory, more time, the same numbers.
     #[serde(default)]
     pub checkpoint_activations: bool,
     /// Datasets and how samples become tensors.
