@@ -172,14 +172,21 @@ mod tests {
     fn every_byte_comes_out_as_two_divisions_make_it() {
         let pixels: Vec<[u8; 3]> =
             (0..=255u8).chain(0..7).map(|b| [b, b.wrapping_mul(3), 255 - b]).collect();
-        for (mean, std) in [
-            ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-            ([0.5, 0.0, -3.0], [0.5, 1e-30, 1e30]),
-        ] {
+        for (mean, std) in
+            [([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]), ([0.5, 0.0, -3.0], [0.5, 1e-30, 1e30])]
+        {
             let normalizer = Normalizer::new(mean, std);
-            for (height, width) in
-                [(0, 0), (1, 1), (7, 1), (1, 8), (2, 9), (3, 10), (1, 11), (4, 18), (1, pixels.len())]
-            {
+            for (height, width) in [
+                (0, 0),
+                (1, 1),
+                (7, 1),
+                (1, 8),
+                (2, 9),
+                (3, 10),
+                (1, 11),
+                (4, 18),
+                (1, pixels.len()),
+            ] {
                 let pixels = &pixels[..height * width];
                 let mut out = vec![1.0];
                 normalizer.append((height, width), &mut out, |each| {

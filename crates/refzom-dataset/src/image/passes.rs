@@ -198,7 +198,13 @@ mod avx2 {
             firsts.resize(count, 0);
             let room = w * 3 + most * TAPS * 3 + 4;
             let ends = [vec![0; room], vec![0; room]];
-            Self { firsts, steps, most, ends, lines: [vec![0; count * 3 + 4], vec![0; count * 3 + 4]] }
+            Self {
+                firsts,
+                steps,
+                most,
+                ends,
+                lines: [vec![0; count * 3 + 4], vec![0; count * 3 + 4]],
+            }
         }
 
         /// The first two rows of `pixels`, or the first one twice.

@@ -73,9 +73,8 @@ impl ImageTransform {
     pub fn apply_onto(&self, picture: &RgbImage, out: &mut Vec<f32>) {
         let (height, width) = (self.size.0.max(1), self.size.1.max(1));
         let size = (height as usize, width as usize);
-        Normalizer::new(self.mean, self.std).append(size, out, |each| {
-            resize_rows(picture, height, width, self.resampling, each)
-        });
+        Normalizer::new(self.mean, self.std)
+            .append(size, out, |each| resize_rows(picture, height, width, self.resampling, each));
     }
 
     /// Resizes and normalises: `(3, H, W)` floats.

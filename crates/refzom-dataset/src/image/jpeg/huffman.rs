@@ -1,6 +1,6 @@
 //! Huffman codes as tables: the next bits tell two whole coefficients, or one, where they hold them (codes and values), else a code.
 
-/// Bits looked up at once: what four look-ups take fits between two refills.
+/// Bits looked up at once: what five look-ups take fits between two refills.
 pub(super) const LOOK: u32 = 11;
 
 /// How far the end of a block leads: further than all coefficients of any two blocks.

@@ -165,3 +165,19 @@ impl Scratch {
         reader.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn registers_and_plain_numbers_agree_on_files() {
+        let repo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for folder in ["tests/golden/g6/jpeg", "data/coco33/images"] {
+            for entry in std::fs::read_dir(repo.join(folder)).unwrap() {
+                check_forms(&std::fs::read(entry.unwrap().path()).unwrap());
+            }
+        }
+    }
+}
