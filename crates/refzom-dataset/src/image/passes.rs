@@ -163,6 +163,9 @@ mod avx2 {
     /// Weights of [`TAPS`] pixels: upper parts of the first and the second pair, lower parts likewise.
     type Step = [[i16; 2]; 4];
 
+    /// Two rows, and the upper and the lower parts of their weights.
+    type Pair<'a> = (&'a [u8], &'a [u8], [[i16; 2]; 2]);
+
     fn halves(a: i32, b: i32) -> [[i16; 2]; 2] {
         let lower = |tap: i32| (tap & ((1 << LOWER) - 1)) as i16;
         [[(a >> LOWER) as i16, (b >> LOWER) as i16], [lower(a), lower(b)]]
@@ -337,7 +340,7 @@ mod avx2 {
             let (far, tap) = pair.get(1).map_or((0, 0), |&tap| (1, tap));
             (row(2 * i), row(2 * i + far), halves(pair[0], tap))
         });
-        let pairs: Vec<(&[u8], &[u8], [[i16; 2]; 2])> = pairs.collect();
+        let pairs: Vec<Pair> = pairs.collect();
         let zero = _mm256_setzero_si256();
         let blocks = out.as_chunks_mut::<LANES>().0;
         let done = blocks.len() * LANES;

@@ -3,9 +3,8 @@
 use super::frame::{Component, Frame, ZIGZAG};
 use super::huffman::{AcTable, DcTable, END_OF_BLOCK, LOOK};
 
-/// Bytes that are read for a block at most: 64 codes of 27 bits, 8 bytes ahead twice. A byte counts them.
-const WINDOW: usize = 256 + 7;
-const _: () = assert!(64 * 27 / 8 + 16 < 256);
+/// Bytes within which a block is read: 64 codes of 27 bits and 16 bytes ahead are 232, which a byte counts, and 8 are read from there.
+const WINDOW: usize = (64 * 27 / 8 + 16usize).next_power_of_two() + 7;
 
 /// Bytes behind the last one: a block may begin there, and 8 bytes are read ahead.
 const PADDING: usize = WINDOW + 8;
