@@ -82,7 +82,9 @@ fn cross((xs, ys): (i64, i64), (xe, ye): (i64, i64), width: i64, mut found: impl
     let ((xs, ys), (xe, ye)) = if flip { ((xe, ye), (xs, ys)) } else { ((xs, ys), (xe, ye)) };
     // Columns whose pair lies between two grid columns.
     let between = |from: i64, to: i64| {
-        let first = (from.max(2) - 2 + 4) / 5;
+        // Far coordinates are as good as those just outside, and do not overflow.
+        let (from, to) = (from.clamp(2, 5 * width + 2), to.clamp(2, 5 * width + 2));
+        let first = (from + 2) / 5;
         let last = (to - 3).div_euclid(5).min(width - 1);
         first..last + 1
     };
@@ -129,6 +131,19 @@ mod tests {
             assert!(rasterize_polygon(&[0., 0., far, 1., 3., 3.], 10, 10).is_err(), "{far}");
         }
         let _ = rasterize_polygon(&[f64::NAN; 8], 10, 10);
+        for far in [f64::INFINITY, f64::NEG_INFINITY, 1.8e18, -1.8e18] {
+            for polygon in [
+                [far, far, far, far, far, far],
+                [far, 1., far, 7., far, 3.],
+                [1., far, 8., far, 3., far],
+            ] {
+                let rle = rasterize_polygon(&polygon, 10, 10).unwrap();
+                assert!(
+                    rle.area() <= 100 && rle.counts().iter().sum::<u32>() == 100,
+                    "{polygon:?}"
+                );
+            }
+        }
         assert!(rasterize_polygon(&[], 10, 10).is_err());
         let zigzag: Vec<f64> = (0..200_000).map(|i| f64::from(i % 3) * 1e4).collect();
         assert!(rasterize_polygon(&zigzag, 10, 10).is_err());
