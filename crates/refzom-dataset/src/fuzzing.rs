@@ -2,8 +2,9 @@
 //!
 //! Not part of the crate's interface.
 
+use crate::image::check_jpeg_forms;
 use crate::refer::{parse_jsonl, records_from_bytes};
-use crate::{Instances, Rle, rasterize_polygon};
+use crate::{Instances, Orientation, Rle, decode_rgb, rasterize_polygon};
 
 /// A refs file: what is read can be written as json and read back.
 pub fn pickle(bytes: &[u8]) {
@@ -23,6 +24,15 @@ pub fn json(bytes: &[u8]) {
             let sum = |rle: Rle| rle.counts().iter().map(|&c| u64::from(c)).sum::<u64>();
             assert!(drawn.map_or(600, sum) == 600, "runs fill the image");
         }
+    }
+}
+
+/// A picture file, JPEG or PNG; what is read is whole.
+pub fn picture(bytes: &[u8]) {
+    check_jpeg_forms(bytes);
+    if let Ok(picture) = decode_rgb(bytes, "fuzz", Orientation::Apply) {
+        let pixels = u64::from(picture.width()) * u64::from(picture.height());
+        assert_eq!(picture.as_raw().len() as u64, 3 * pixels);
     }
 }
 

@@ -131,7 +131,11 @@ impl Preparer {
         let sample = self.samples.get(index).ok_or_else(|| {
             DataError::Empty(format!("there is no sample {index}, only {}", self.samples.len()))
         })?;
-        self.how.transform.normalize_onto(&*self.resized(sample)?, images);
+        if self.how.cache_bytes > 0 {
+            self.how.transform.normalize_onto(&*self.resized(sample)?, images);
+        } else {
+            self.how.transform.apply_onto(&picture_of(sample)?, images);
+        }
         let (from, (height, width)) = (masks.len(), self.size());
         masks.resize(from + height * width, 0);
         if sample.kind.has_target() {
@@ -152,35 +156,36 @@ impl Preparer {
         })
     }
 
+    /// From the cache, or made and kept there if there is room.
     fn resized(&self, sample: &Sample) -> Result<Arc<RgbImage>, DataError> {
         let lock = || self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.how.cache_bytes > 0
-            && let Some(kept) = lock().images.get(&sample.image_path)
-        {
+        if let Some(kept) = lock().images.get(&sample.image_path) {
             return Ok(Arc::clone(kept));
         }
-        // Annotations speak of the pixels as stored.
-        let picture = load_rgb(&sample.image_path, Orientation::Ignore)?;
-        if picture.dimensions() != (sample.width, sample.height) {
-            let (width, height) = picture.dimensions();
-            return Err(DataError::image(
-                sample.image_path.display().to_string(),
-                format!(
-                    "has {width} x {height} pixels but instances.json says {} x {}; is this the right image folder?",
-                    sample.width, sample.height
-                ),
-            ));
-        }
-        let resized = Arc::new(self.how.transform.resize(&picture));
+        let resized = Arc::new(self.how.transform.resize(&picture_of(sample)?));
         let size = resized.as_raw().len();
-        if self.how.cache_bytes > 0 {
-            let mut cache = lock();
-            if cache.bytes.saturating_add(size) <= self.how.cache_bytes
-                && cache.images.insert(sample.image_path.clone(), Arc::clone(&resized)).is_none()
-            {
-                cache.bytes += size;
-            }
+        let mut cache = lock();
+        if cache.bytes.saturating_add(size) <= self.how.cache_bytes
+            && cache.images.insert(sample.image_path.clone(), Arc::clone(&resized)).is_none()
+        {
+            cache.bytes += size;
         }
         Ok(resized)
     }
+}
+
+/// The picture as its annotations mean it: the pixels as stored, of the announced size.
+fn picture_of(sample: &Sample) -> Result<RgbImage, DataError> {
+    let picture = load_rgb(&sample.image_path, Orientation::Ignore)?;
+    if picture.dimensions() != (sample.width, sample.height) {
+        let (width, height) = picture.dimensions();
+        return Err(DataError::image(
+            sample.image_path.display().to_string(),
+            format!(
+                "has {width} x {height} pixels but instances.json says {} x {}; is this the right image folder?",
+                sample.width, sample.height
+            ),
+        ));
+    }
+    Ok(picture)
 }

@@ -8,7 +8,7 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::passes::{along_columns, along_rows};
+use super::passes::resize;
 
 pub(super) const PRECISION: u32 = 22;
 pub(super) const HALF: i32 = 1 << (PRECISION - 1);
@@ -91,28 +91,42 @@ pub fn resize_bilinear(picture: &RgbImage, height: u32, width: u32) -> RgbImage 
 /// As [`resize_bilinear`], with a choice.
 pub fn resize_with(picture: &RgbImage, height: u32, width: u32, how: Resampling) -> RgbImage {
     let (height, width) = (height.max(1), width.max(1));
+    let mut bytes = Vec::with_capacity(height as usize * width as usize * 3);
+    resize_rows(picture, height, width, how, |row| bytes.extend_from_slice(row));
+    RgbImage::from_raw(width, height, bytes).expect("every destination pixel was written")
+}
+
+/// As [`resize_with`], but hands over row by row (`3 * width` bytes each). No side is 0.
+pub(super) fn resize_rows(
+    picture: &RgbImage,
+    height: u32,
+    width: u32,
+    how: Resampling,
+    mut each: impl FnMut(&[u8]),
+) {
     let (h, w) = (picture.height() as usize, picture.width() as usize);
-    if h == 0 || w == 0 {
-        return RgbImage::new(width, height);
-    }
     let (to_h, to_w) = (height as usize, width as usize);
+    if h == 0 || w == 0 {
+        let row = vec![0; to_w * 3];
+        (0..to_h).for_each(|_| each(&row));
+        return;
+    }
     let weights = |from, to| match how {
         Resampling::FourNeighbours => Weights::of_support(from, to, 1.0),
         _ => Weights::triangle(from, to),
     };
     let columns_first =
         how == Resampling::Pillow13 && to_h < h && h - to_h > 2 * w.saturating_sub(to_w);
-    let rows = |pixels: &[u8], w: usize| along_rows(pixels, w, &weights(w, to_w));
-    let columns = |pixels: &[u8], w: usize| along_columns(pixels, w * 3, &weights(h, to_h));
+    let rows = (w != to_w).then(|| weights(w, to_w));
+    let columns = (h != to_h).then(|| weights(h, to_h));
     let source = picture.as_raw().as_slice();
-    let bytes = match (w != to_w, h != to_h) {
-        (false, false) => source.to_vec(),
-        (true, false) => rows(source, w),
-        (false, true) => columns(source, w),
-        (true, true) if columns_first => rows(&columns(source, w), w),
-        (true, true) => columns(&rows(source, w), to_w),
-    };
-    RgbImage::from_raw(width, height, bytes).expect("every destination pixel was written")
+    if columns_first && rows.is_some() {
+        let mut between = Vec::with_capacity(to_h * w * 3);
+        resize(source, w, [None, columns.as_ref()], |row| between.extend_from_slice(row));
+        resize(&between, w, [rows.as_ref(), None], each);
+    } else {
+        resize(source, w, [rows.as_ref(), columns.as_ref()], each);
+    }
 }
 
 #[cfg(test)]

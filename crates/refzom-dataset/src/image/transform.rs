@@ -3,7 +3,8 @@
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::normalize::append_channel;
+use super::normalize::Normalizer;
+use super::resize::resize_rows;
 use super::{Resampling, resize_with};
 use crate::DataError;
 
@@ -63,17 +64,23 @@ impl ImageTransform {
 
     /// Appends `(H, W, 3)` bytes, normalised with torchvision's arithmetic, to `out` as `(3, H, W)` floats.
     pub fn normalize_onto(&self, resized: &RgbImage, out: &mut Vec<f32>) {
-        let pixels = resized.as_raw().as_chunks::<3>().0;
-        out.reserve(3 * pixels.len());
-        for (channel, how) in self.mean.into_iter().zip(self.std).enumerate() {
-            append_channel(pixels, channel, how, out);
-        }
+        let size = (resized.height() as usize, resized.width() as usize);
+        let rows = resized.as_raw().chunks_exact(3 * size.1.max(1));
+        Normalizer::new(self.mean, self.std).append(size, out, |each| rows.for_each(each));
+    }
+
+    /// Resizes, normalises and appends `(3, H, W)` floats: each row as soon as it is there.
+    pub fn apply_onto(&self, picture: &RgbImage, out: &mut Vec<f32>) {
+        let (height, width) = (self.size.0.max(1), self.size.1.max(1));
+        let size = (height as usize, width as usize);
+        Normalizer::new(self.mean, self.std)
+            .append(size, out, |each| resize_rows(picture, height, width, self.resampling, each));
     }
 
     /// Resizes and normalises: `(3, H, W)` floats.
     pub fn apply(&self, picture: &RgbImage) -> Vec<f32> {
         let mut out = Vec::new();
-        self.normalize_onto(&self.resize(picture), &mut out);
+        self.apply_onto(picture, &mut out);
         out
     }
 }

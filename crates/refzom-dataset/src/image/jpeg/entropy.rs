@@ -3,8 +3,11 @@
 use super::frame::{Component, Frame, ZIGZAG};
 use super::huffman::{AcTable, DcTable, END_OF_BLOCK, LOOK};
 
-/// Bytes behind the last one: a block takes 64 codes of 27 bits at most, and reading looks 8 bytes ahead.
-const PADDING: usize = 64 * 27 / 8 + 16;
+/// Bytes within which a block is read: 64 codes of 27 bits and 16 bytes ahead are 232, which a byte counts, and 8 are read from there.
+const WINDOW: usize = (64 * 27 / 8 + 16usize).next_power_of_two() + 7;
+
+/// Bytes behind the last one: a block may begin there, and 8 bytes are read ahead.
+const PADDING: usize = WINDOW + 8;
 
 /// Coded data without stuffed zeros, and where the parts between restarts end.
 #[derive(Default)]
@@ -72,6 +75,11 @@ const PLACES: [u8; 128] = {
     places
 };
 
+#[inline(always)]
+fn place(k: usize) -> usize {
+    usize::from(PLACES[k & 127] & 63)
+}
+
 /// Look-ups between two refills.
 const LOOK_UPS: u32 = 5;
 
@@ -104,11 +112,11 @@ impl Bits {
         Self { head: 0, count: 0, at }
     }
 
-    /// 56 bits at least.
+    /// 56 bits at least; `at` is a place in the window of a block.
     #[inline(always)]
-    fn refill(&mut self, data: &[u8]) {
-        let next = data.get(self.at..).and_then(|rest| rest.first_chunk::<8>());
-        let next = next.map_or(u64::MAX, |bytes| u64::from_be_bytes(*bytes));
+    fn refill(&mut self, window: &[u8; WINDOW]) {
+        let at = usize::from(self.at as u8);
+        let next = window[at..at + 8].first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes));
         self.head |= next >> self.count;
         self.at += ((63 - self.count) >> 3) as usize;
         self.count |= 56;
@@ -118,6 +126,11 @@ impl Bits {
     fn skip(&mut self, n: u32) {
         self.head <<= n;
         self.count -= n;
+    }
+
+    fn skipped(mut self, n: u32) -> Self {
+        self.skip(n);
+        self
     }
 
     /// Bits used since the first byte.
@@ -180,37 +193,52 @@ impl<'a> BlockReader<'a> {
     ) -> Option<()> {
         let (dc, ac) =
             (self.dc_tables[component.dc].as_ref()?, self.ac_tables[component.ac].as_ref()?);
-        let data = self.data;
-        let mut bits = self.bits;
+        let start = self.bits.at;
+        let data: &[u8; WINDOW] = self.data.get(start..)?.first_chunk()?;
+        let mut bits = Bits { at: 0, ..self.bits };
         bits.refill(data);
         let (difference, length) = dc.read(bits.head)?;
         bits.skip(length);
         self.predicted[c] = self.predicted[c].wrapping_add(difference);
         coefficients[0] = self.predicted[c] as i16;
         let mut k = 1usize;
-        while k < 64 {
+        loop {
             bits.refill(data);
             const { assert!(LOOK_UPS * LOOK <= 56) };
             for _ in 0..LOOK_UPS {
-                let mut entry = ac.fused(bits.head);
-                if entry != 0 {
-                    bits.skip(entry & 255);
-                } else {
-                    bits.refill(data);
-                    entry = ac.read(bits.head)?;
-                    bits.skip(entry & 255);
-                    bits.refill(data);
-                }
-                k += (entry >> 8 & 255) as usize;
-                // Zeros are written behind the end of a block and for sixteen zeros: no harm.
-                coefficients[usize::from(PLACES[k & 127] & 63)] = (entry >> 16) as i16;
-                k += 1;
+                let before = bits;
+                let step = match ac.steps(bits.head) {
+                    Some(step) => {
+                        bits.skip(step.bits());
+                        step
+                    }
+                    None => {
+                        bits.refill(data);
+                        let step = ac.read(bits.head)?;
+                        bits.skip(step.bits());
+                        bits.refill(data);
+                        step
+                    }
+                };
+                // The second one first: behind the last place, both are written there.
+                let ((zeros, value), (between, next)) = (step.first(), step.second());
+                coefficients[place(k + between)] = next;
+                coefficients[place(k + zeros)] = value;
+                k += step.advance();
                 if k >= 64 {
-                    break;
+                    let last = k - step.advance() + zeros;
+                    self.bits = match step.bits_of_first() {
+                        // The second one belongs to the next block.
+                        Some(length) if last == 63 => {
+                            k = 64;
+                            before.skipped(length)
+                        }
+                        _ => bits,
+                    };
+                    self.bits.at += start;
+                    return (last < 64 && (k == 64 || k >= END_OF_BLOCK)).then_some(());
                 }
             }
         }
-        self.bits = bits;
-        ((k == 64 || k > END_OF_BLOCK) && bits.at <= data.len()).then_some(())
     }
 }

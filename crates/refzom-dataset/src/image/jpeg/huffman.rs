@@ -1,9 +1,9 @@
-//! Huffman codes as tables: the next bits tell a whole coefficient where they hold one (code and value), else the code.
+//! Huffman codes as tables: the next bits tell two whole coefficients, or one, where they hold them (codes and values), else a code.
 
 /// Bits looked up at once: what five look-ups take fits between two refills.
-pub(super) const LOOK: u32 = 10;
+pub(super) const LOOK: u32 = 11;
 
-/// Zeros that end a block, more than any block has.
+/// How far the end of a block leads: further than all coefficients of any two blocks.
 pub(super) const END_OF_BLOCK: usize = 128;
 
 /// Entries of a table.
@@ -16,9 +16,69 @@ pub(super) struct DcTable {
 
 /// A code of AC coefficients.
 pub(super) struct AcTable {
-    /// What [`Self::fused`] says.
-    fused: Box<[u32; ENTRIES]>,
+    /// What [`Self::steps`] says.
+    steps: Box<[Step; ENTRIES]>,
     codes: Codes,
+}
+
+/// One or two coefficients and the zeros before them. From the lowest bit on: how many bits they take (8), how many coefficients the
+/// block is further with them (8), how many zeros are before the first one (4), the bits of the first one if there are two (4),
+/// how many coefficients are before the second one (8), both values (16 each).
+///
+/// The end of a block is a value of 0 that leads far. A second one that is not there is a 0 for the next place.
+#[derive(Clone, Copy)]
+pub(super) struct Step(u64);
+
+impl Step {
+    #[inline(always)]
+    pub(super) fn bits(self) -> u32 {
+        (self.0 & 255) as u32
+    }
+
+    #[inline(always)]
+    pub(super) fn advance(self) -> usize {
+        (self.0 >> 8 & 255) as usize
+    }
+
+    /// Zeros before the first one, its value.
+    #[inline(always)]
+    pub(super) fn first(self) -> (usize, i16) {
+        ((self.0 >> 16 & 15) as usize, (self.0 >> 32) as i16)
+    }
+
+    /// Coefficients before the second one, its value.
+    #[inline(always)]
+    pub(super) fn second(self) -> (usize, i16) {
+        ((self.0 >> 24 & 255) as usize, (self.0 >> 48) as i16)
+    }
+
+    /// Bits of the first of two.
+    #[inline(always)]
+    pub(super) fn bits_of_first(self) -> Option<u32> {
+        let bits = (self.0 >> 20 & 15) as u32;
+        (bits > 0).then_some(bits)
+    }
+
+    /// That of one symbol, whose code and value are at the head of `bits`.
+    #[inline(always)]
+    fn one(symbol: u8, length: u32, bits: u64) -> Self {
+        let (run, size) = (u64::from(symbol >> 4), u32::from(symbol & 15));
+        let advance = if symbol == 0 { END_OF_BLOCK as u64 } else { run + 1 };
+        let value = u64::from(extend(bits << length, size) as u16);
+        Self(u64::from(length + size) | advance << 8 | run << 16 | (run + 1) << 24 | value << 32)
+    }
+
+    /// What [`Self::and`] adds.
+    fn tail(self) -> u64 {
+        let ((run, value), Self(all)) = (self.first(), self);
+        all & 0xffff | (run as u64) << 24 | u64::from(value as u16) << 48
+    }
+
+    /// This one and another behind it, given by its [`Self::tail`].
+    #[inline(always)]
+    fn and(self, tail: u64) -> Self {
+        Self(self.0 + (u64::from(self.bits()) << 20) + tail)
+    }
 }
 
 /// Symbols by code.
@@ -107,37 +167,53 @@ impl AcTable {
             return None;
         }
         let codes = Codes::new(counts, symbols)?;
-        let mut fused = Box::new([0u32; ENTRIES]);
-        for (head, entry) in fused.iter_mut().enumerate() {
+        let mut steps = Box::new([Step(0); ENTRIES]);
+        let mut tails = [0u64; ENTRIES];
+        // Of every code, all values that fit behind it.
+        let mut groups = Vec::with_capacity(ENTRIES);
+        let mut head = 0;
+        while head < ENTRIES {
             let code = codes.short[head];
             let (symbol, length) = ((code >> 8) as u8, u32::from(code & 255));
-            if length > 0 && length + u32::from(symbol & 15) <= LOOK {
-                *entry = coefficient(symbol, length, (head as u64) << (64 - LOOK));
+            let taken = length + u32::from(symbol & 15);
+            if length == 0 || taken > LOOK {
+                head += if length == 0 { 1 } else { 1 << (LOOK - length) };
+                continue;
+            }
+            let step = Step::one(symbol, length, (head as u64) << (64 - LOOK));
+            let end = head + (1 << (LOOK - taken));
+            steps[head..end].fill(step);
+            tails[head..end].fill(step.tail());
+            groups.push((head, step));
+            head = end;
+        }
+        for (head, step) in groups {
+            let left = LOOK - step.bits();
+            if step.advance() == END_OF_BLOCK || left == 0 {
+                continue;
+            }
+            let nexts = tails.iter().step_by(1 << step.bits());
+            for (to, &next) in steps[head..head + (1 << left)].iter_mut().zip(nexts) {
+                let bits = (next & 255) as u32;
+                *to = if bits.wrapping_sub(1) < left { step.and(next) } else { step };
             }
         }
-        Some(Self { fused, codes })
+        Some(Self { steps, codes })
     }
 
-    /// The coefficient at the head of `bits` (upper 16 bits), the zeros before it (8 bits) and the bits it takes (8, at most [`LOOK`]);
-    /// 0 for one that takes more: ask [`Self::read`]. The end of a block is a coefficient of 0 behind [`END_OF_BLOCK`] zeros.
+    /// The coefficients at the head of `bits`, which take [`LOOK`] bits at most; `None` for one that takes more: ask [`Self::read`].
     #[inline(always)]
-    pub(super) fn fused(&self, bits: u64) -> u32 {
-        self.fused[(bits >> (64 - LOOK)) as usize]
+    pub(super) fn steps(&self, bits: u64) -> Option<Step> {
+        let step = self.steps[(bits >> (64 - LOOK)) as usize];
+        (step.0 != 0).then_some(step)
     }
 
-    /// The same of any length, at most 26 bits.
+    /// The coefficient at the head of `bits`, whatever it takes: at most 26 bits.
     #[inline(always)]
-    pub(super) fn read(&self, bits: u64) -> Option<u32> {
+    pub(super) fn read(&self, bits: u64) -> Option<Step> {
         let (symbol, length) = self.codes.read(bits)?;
-        Some(coefficient(symbol, length, bits))
+        Some(Step::one(symbol, length, bits))
     }
-}
-
-#[inline(always)]
-fn coefficient(symbol: u8, length: u32, bits: u64) -> u32 {
-    let (run, size) = (u32::from(symbol >> 4), u32::from(symbol & 15));
-    let run = if symbol == 0 { END_OF_BLOCK as u32 } else { run };
-    (extend(bits << length, size) as u32) << 16 | run << 8 | (length + size)
 }
 
 /// The number that the first `size` (0 to 11) bits stand for.

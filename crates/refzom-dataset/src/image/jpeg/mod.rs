@@ -46,12 +46,17 @@ thread_local! {
 
 /// Decodes a file if it is of the usual kind and without fault. `fits` says whether a height and width may be decoded.
 pub(super) fn decode(bytes: &[u8], fits: impl Fn(u32, u32) -> bool) -> Option<Decoded> {
+    decode_with(bytes, fits, is_wide())
+}
+
+/// `wide`: with what [`is_wide`] asks for.
+fn decode_with(bytes: &[u8], fits: impl Fn(u32, u32) -> bool, wide: bool) -> Option<Decoded> {
     let frame = Frame::parse(bytes)?;
     if !fits(frame.height as u32, frame.width as u32) {
         return None;
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        let rgb = scratch.decode(bytes, &frame);
+        let rgb = scratch.decode(bytes, &frame, wide);
         if scratch.coded.bytes() + scratch.planes.bytes() > KEPT_BYTES {
             *scratch = Scratch::default();
         }
@@ -61,14 +66,26 @@ pub(super) fn decode(bytes: &[u8], fits: impl Fn(u32, u32) -> bool) -> Option<De
 }
 
 /// Whether the processor has what [`Scratch::rows_wide`] is compiled for.
-#[cfg(target_arch = "x86_64")]
 fn is_wide() -> bool {
-    use std::arch::is_x86_feature_detected as has;
-    has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt")
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        has!("avx2") && has!("bmi1") && has!("bmi2") && has!("lzcnt")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
+/// What the fuzz target runs: registers and plain numbers make the same of any bytes.
+pub(crate) fn check_forms(bytes: &[u8]) {
+    let few = |height, width| u64::from(height) * u64::from(width) <= 1 << 20;
+    let forms = [is_wide(), false].map(|wide| decode_with(bytes, few, wide));
+    let [quick, plain] = forms.map(|decoded| decoded.map(|d| (d.width, d.height, d.rgb)));
+    assert!(quick == plain, "registers and plain numbers differ");
 }
 
 impl Scratch {
-    fn decode(&mut self, bytes: &[u8], frame: &Frame) -> Option<Vec<u8>> {
+    fn decode(&mut self, bytes: &[u8], frame: &Frame, wide: bool) -> Option<Vec<u8>> {
         self.coded.read(bytes, frame.scan_start)?;
         // No block takes less than two bits: what is too short is known before memory is taken.
         let blocks = frame.mcus_down() * frame.mcus_across() * frame.blocks_per_mcu();
@@ -78,11 +95,12 @@ impl Scratch {
         self.planes.start(frame);
         let mut rgb = Vec::with_capacity(frame.width * frame.height * 3);
         #[cfg(target_arch = "x86_64")]
-        if is_wide() {
-            // SAFETY: the processor has been asked.
+        if wide {
+            // SAFETY: the caller has asked the processor.
             unsafe { self.rows_wide(frame, &mut rgb)? };
             return Some(rgb);
         }
+        let _ = wide;
         self.rows(frame, false, &mut rgb)?;
         Some(rgb)
     }
@@ -145,5 +163,21 @@ impl Scratch {
             self.planes.convert_up_to(frame, ready, wide, rgb);
         }
         reader.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn registers_and_plain_numbers_agree_on_files() {
+        let repo = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for folder in ["tests/golden/g6/jpeg", "data/coco33/images"] {
+            for entry in std::fs::read_dir(repo.join(folder)).unwrap() {
+                check_forms(&std::fs::read(entry.unwrap().path()).unwrap());
+            }
+        }
     }
 }

@@ -42,9 +42,10 @@ impl Planes {
     #[inline(always)]
     pub(super) fn put(&mut self, c: usize, x: usize, y: usize, block: &[u8; 64]) {
         let stride = self.strides[c];
-        let out = &mut self.samples[c][y * 8 * stride + x * 8..];
-        for (row, to) in block.as_chunks::<8>().0.iter().zip(out.chunks_mut(stride)) {
-            to[..8].copy_from_slice(row);
+        // One look whether all is inside, not one a row.
+        let out = &mut self.samples[c][y * 8 * stride + x * 8..][..7 * stride + 8];
+        for (i, row) in block.as_chunks::<8>().0.iter().enumerate() {
+            out[i * stride..i * stride + 8].copy_from_slice(row);
         }
     }
 

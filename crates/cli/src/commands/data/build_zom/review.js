@@ -116,4 +116,6 @@ document.addEventListener("keydown", (event) => {
     arrowleft: () => go(here - 1), arrowright: () => go(here + 1) }[event.key.toLowerCase()];
   if (act) { event.preventDefault(); act(); }
 });
+// Work goes on where it was left.
+here = Math.max(0, items.findIndex((item) => !decided[keyOf(item)]));
 show();

@@ -69,17 +69,35 @@
     return line;
   };
 
-  const enlarge = (sample) => {
+  // The enlarged one, by its place among those found.
+  let large = 0;
+  const enlarge = (at) => {
+    large = Math.min(Math.max(at, 0), found.length - 1);
+    const sample = found[large];
     const stage = $("large").querySelector(".stage");
     stage.replaceChildren();
     const image = picture(stage, sample);
     stage.style.setProperty("--shape", image.width / image.height);
     $("large").querySelector(".caption").replaceChildren(marked(sample.text, ""), facts(sample));
-    $("large").showModal();
+    for (const button of $("large").querySelectorAll("[data-large]")) {
+      button.disabled = button.dataset.large === (large === 0 ? "-1" : large === found.length - 1 ? "1" : "") || found.length === 1;
+    }
+    $("large").querySelector(".which").textContent = `${large + 1} of ${found.length}`;
+    if (!$("large").open) $("large").showModal();
   };
-  $("large").addEventListener("click", () => $("large").close());
+  $("large").addEventListener("click", (event) => {
+    const step = event.target.dataset.large;
+    if (step) enlarge(large + Number(step));
+    else if (!event.target.closest(".caption")) $("large").close();
+  });
+  // Back on the page that shows what was looked at last.
+  $("large").addEventListener("close", () => {
+    const held = Math.floor(large / PAGE);
+    if (held !== page) { page = held; draw(); }
+    $("cards").children[large % PAGE]?.querySelector("button").focus();
+  });
 
-  const card = (sample, word) => {
+  const card = (sample, at, word) => {
     const figure = make("figure", "card");
     const button = make("button", "photo");
     button.type = "button";
@@ -87,7 +105,7 @@
     const image = picture(button, sample);
     button.style.aspectRatio = `${image.width} / ${image.height}`;
     if (sample.kind === "zero") button.append(make("span", "none-meant", "nothing is meant"));
-    button.addEventListener("click", () => enlarge(sample));
+    button.addEventListener("click", () => enlarge(at));
     const caption = make("figcaption");
     caption.append(marked(sample.text, word), facts(sample));
     figure.append(button, caption);
@@ -98,16 +116,40 @@
     const pages = Math.max(1, Math.ceil(found.length / PAGE));
     page = Math.min(Math.max(page, 0), pages - 1);
     const word = $("words").value.trim().toLowerCase();
-    $("cards").replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map((s) => card(s, word)));
+    $("cards").replaceChildren(...found.slice(page * PAGE, (page + 1) * PAGE).map((s, i) => card(s, page * PAGE + i, word)));
     $("none").hidden = found.length > 0;
     for (const nav of document.querySelectorAll(".pages")) {
       nav.querySelector(".where").textContent = `page ${page + 1} of ${pages}, ${found.length} expressions`;
       nav.querySelector("[data-step='-1']").disabled = page === 0;
       nav.querySelector("[data-step='1']").disabled = page === pages - 1;
     }
+    keep();
   };
 
-  const filter = () => {
+  // Filters and page stand in the address: they survive a reload, and a link shows what its sender saw.
+  const keep = () => {
+    const kinds = [...document.querySelectorAll("[name=kind]:checked")].map((box) => box.value);
+    const all = { words: $("words").value.trim(), split: $("split").value, source: $("source").value,
+      kinds: kinds.length < 3 ? kinds.join(" ") || "none" : "", masks: $("masks").checked ? "" : "off", page: page ? page + 1 : "" };
+    const said = new URLSearchParams(Object.entries(all).filter(([, value]) => value !== ""));
+    try { history.replaceState(null, "", `#${said}`); } catch (e) { /* some browsers limit how often */ }
+  };
+  const restore = () => {
+    const said = new URLSearchParams(location.hash.slice(1));
+    $("words").value = said.get("words") || "";
+    for (const id of ["split", "source"]) {
+      const known = [...$(id).options].some((option) => option.value === said.get(id));
+      $(id).value = known ? said.get(id) : "";
+    }
+    const kinds = said.get("kinds");
+    for (const box of document.querySelectorAll("[name=kind]")) box.checked = !kinds || kinds.split(" ").includes(box.value);
+    $("masks").checked = said.get("masks") !== "off";
+    masks();
+    filter(Number(said.get("page") || 1) - 1);
+  };
+  const masks = () => document.body.classList.toggle("nomasks", !$("masks").checked);
+
+  const filter = (at = 0) => {
     const word = $("words").value.trim().toLowerCase();
     const kinds = new Set([...document.querySelectorAll("[name=kind]:checked")].map((box) => box.value));
     const split = $("split").value;
@@ -123,14 +165,13 @@
       count.textContent = rest.filter((s) => s.kind === count.dataset.kind).length;
     }
     found = rest.filter((s) => kinds.has(s.kind));
-    page = 0;
+    page = Number.isInteger(at) ? at : 0;
     draw();
   };
 
   $("controls").addEventListener("submit", (event) => event.preventDefault());
   $("controls").addEventListener("input", (event) => {
-    if (event.target === $("masks")) document.body.classList.toggle("nomasks", !$("masks").checked);
-    else filter();
+    if (event.target === $("masks")) { masks(); keep(); } else filter();
   });
   for (const button of document.querySelectorAll("[data-step]")) {
     button.addEventListener("click", () => {
@@ -140,9 +181,13 @@
     });
   }
   document.addEventListener("keydown", (event) => {
-    if (event.target.matches("input, select") || $("large").open) return;
-    if (event.key === "ArrowRight") { page += 1; draw(); }
-    if (event.key === "ArrowLeft") { page -= 1; draw(); }
+    if (event.target.matches("[type=search], select") || event.ctrlKey || event.metaKey || event.altKey) return;
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (step && $("large").open) enlarge(large + step);
+    else if (step) { page += step; draw(); }
+    if (event.key === "m") { $("masks").checked = !$("masks").checked; masks(); keep(); }
+    if (event.key === "/" && !$("large").open) { event.preventDefault(); $("words").focus(); }
   });
-  filter();
+  addEventListener("hashchange", restore);
+  restore();
 })();

@@ -47,7 +47,7 @@ pub(super) fn render(facts: &Facts, shown: &Shown) -> Result<String> {
             body {
                 main {
                     h1 { (facts.title) }
-                    p.note { (drawn) ", on " (shown.images.len()) " pictures. Every object has a colour of its own." }
+                    p.note { (drawn) ", on " (shown.images.len()) " pictures. Every object has a colour of its own. Keys: ← → other pictures, M masks, / search." }
                     noscript { p.remark { "This page needs JavaScript to show its pictures. It loads nothing from anywhere." } }
                     form #controls {
                         input #words type="search" placeholder="words in the expression, or an id" aria-label="Search";
@@ -63,7 +63,16 @@ pub(super) fn render(facts: &Facts, shown: &Shown) -> Result<String> {
                     p #none hidden { "Nothing of this kind. Loosen the filters above." }
                     nav.pages aria-label="Pages" { button type="button" data-step="-1" { "‹ back" } span.where {} button type="button" data-step="1" { "next ›" } }
                 }
-                dialog #large { div.stage {} p.caption {} }
+                dialog #large aria-label="Enlarged" {
+                    div.stage {}
+                    p.caption {}
+                    p.turn {
+                        button type="button" data-large="-1" { "‹ back" }
+                        span.which {}
+                        button type="button" data-large="1" { "next ›" }
+                        button type="button" { "close" }
+                    }
+                }
                 script type="application/json" id="data" { (PreEscaped(safe(&data))) }
                 script { (PreEscaped(SCRIPT)) }
             }
