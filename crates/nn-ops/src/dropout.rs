@@ -109,6 +109,44 @@ fn masked(xs: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
     })
 }
 
+/// `base + scale[b] branch`, or without a base: one factor a sample. Candle's product would compute and keep a gradient of
+/// the factors too.
+fn scaled(base: Option<&Tensor>, branch: &Tensor, scale: Vec<f32>) -> Result<Tensor> {
+    fn add<T: Real>(out: &mut [T], branch: &[T], scale: &[f32]) {
+        const BLOCK: usize = 1 << 12;
+        let each = (branch.len() / scale.len().max(1)).max(1);
+        let samples = out.chunks_exact_mut(each).zip(branch.chunks_exact(each)).zip(scale);
+        for ((out, branch), scale) in samples {
+            let scale = T::of(f64::from(*scale));
+            kernel::par_chunks(out, BLOCK, |i, out| {
+                out.iter_mut().zip(&branch[i * BLOCK..]).for_each(|(o, b)| *o += *b * scale);
+            });
+        }
+    }
+    let branch = branch.contiguous()?;
+    let base = base.map(Tensor::contiguous).transpose()?;
+    let shape = branch.shape().clone();
+    dispatch!(branch.dtype(), T => {
+        let ys = {
+            let mut ys = match &base {
+                Some(base) => kernel::read(base)?.slice::<T>()?.to_vec(),
+                None => vec![T::default(); branch.elem_count()],
+            };
+            add(&mut ys, kernel::read(&branch)?.slice::<T>()?, &scale);
+            ys
+        };
+        let with_base = base.is_some();
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let mut db = vec![T::default(); grad.elem_count()];
+            add(&mut db, kernel::read(grad)?.slice::<T>()?, &scale);
+            let db = kernel::from_vec(db, grad.shape())?;
+            Ok(if with_base { vec![grad.clone(), db] } else { vec![db] })
+        };
+        let inputs: Vec<&Tensor> = base.iter().chain([&branch]).collect();
+        kernel::attach("drop_path", &inputs, ys, shape, backward)
+    })
+}
+
 /// Zeroes whole samples (first dimension) with probability `p` and divides the others by `1 - p`: stochastic depth
 /// (Huang et al. 2016), applied to a residual branch.
 pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
@@ -119,6 +157,9 @@ pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
             let mut shape = vec![1; xs.rank()];
             shape[0] = b;
             let mask = keep_mask(Drawn::new(noise, p)?, b);
+            if kernel::plan(xs) == Plan::Fused {
+                return scaled(None, xs, mask);
+            }
             let mask = Tensor::from_vec(mask, shape, xs.device())?.to_dtype(xs.dtype())?;
             #[cfg(feature = "cuda")]
             if kernel::plan(xs) == Plan::Cuda {
@@ -148,6 +189,14 @@ pub fn add_drop_path(xs: &Tensor, branch: &Tensor, p: f64, mode: Mode) -> Result
         };
         return crate::cuda::add_scaled(xs, branch, scale);
     }
+    if let Mode::Train(noise) = mode
+        && p > 0.0
+        && kernel::plan(xs) == Plan::Fused
+        && xs.dims() == branch.dims()
+        && xs.dtype() == branch.dtype()
+    {
+        return scaled(Some(xs), branch, keep_mask(Drawn::new(noise, p)?, xs.dim(0)?));
+    }
     xs + drop_path(branch, p, mode)?
 }
 
@@ -173,7 +222,7 @@ pub fn drop_path_rates(last: f64, n: usize) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::Noise;
-    use crate::audit::{gradients, half, several, threads, values};
+    use crate::audit::{audit, gradients, half, several, threads, values};
 
     #[test]
     fn dropout_and_drop_path_have_tested_gradients() -> Result<()> {
@@ -185,6 +234,18 @@ mod tests {
             threads("dropout", &several(&[&[40, 71, 5]])?, &f)?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn the_sum_of_a_residual_block_has_tested_gradients() -> Result<()> {
+        let f = |x: &[Tensor]| add_drop_path(&x[0], &x[1], 0.4, Mode::Train(&Noise::new(3, 5)));
+        let apart = |x: &[Tensor]| {
+            let keep = keep_mask(Drawn::new(&Noise::new(3, 5), 0.4)?, x[0].dim(0)?);
+            let keep = Tensor::from_vec(keep, (x[0].dim(0)?, 1, 1), x[0].device())?;
+            &x[0] + x[1].broadcast_mul(&keep.to_dtype(x[1].dtype())?)?
+        };
+        let (small, large) = (several(&[&[5, 3, 2]; 2])?, several(&[&[6, 71, 45]; 2])?);
+        audit("add_drop_path", &small, &large, &f, &apart)
     }
 
     #[test]
