@@ -244,7 +244,8 @@ mod tests {
             let keep = Tensor::from_vec(keep, (x[0].dim(0)?, 1, 1), x[0].device())?;
             &x[0] + x[1].broadcast_mul(&keep.to_dtype(x[1].dtype())?)?
         };
-        let (small, large) = (several(&[&[5, 3, 2]; 2])?, several(&[&[6, 71, 45]; 2])?);
+        let (small, large) =
+            (several(&[&[5, 3, 2], &[5, 3, 2]])?, several(&[&[6, 71, 45], &[6, 71, 45]])?);
         audit("add_drop_path", &small, &large, &f, &apart)
     }
 

@@ -54,9 +54,10 @@ impl ParamStore {
     pub fn draw(&self) -> Result<()> {
         let undrawn =
             std::mem::take(&mut *self.undrawn.lock().unwrap_or_else(PoisonError::into_inner));
-        undrawn.into_par_iter().try_for_each(|(name, init)| {
-            let Some(var) = self.get(&name) else { return Ok(()) };
-            set_in_place(&var, |values| draw(self.seed, &name, init, values))
+        let vars =
+            undrawn.into_iter().filter_map(|(name, init)| Some((self.get(&name)?, (name, init))));
+        at_once(vars.collect(), |var, (name, init)| {
+            set_in_place(var, |values| draw(self.seed, name, *init, values))
         })
     }
 
@@ -70,8 +71,8 @@ impl ParamStore {
         E: From<candle_core::Error> + Send,
         F: Fn(&str, &mut [f32]) -> std::result::Result<(), E> + Sync,
     {
-        let vars: Vec<(String, Var)> = self.select(|_| true);
-        vars.par_iter().try_for_each(|(name, var)| {
+        let vars = self.select(|_| true).into_iter().map(|(name, var)| (var, name));
+        at_once(vars.collect(), |var, name| {
             let mut failed = None;
             let filled = set_in_place(var, |values| {
                 failed = read(name, values).err();
@@ -211,6 +212,18 @@ impl SimpleBackend for Frozen {
 
     fn contains_tensor(&self, name: &str) -> bool {
         self.store.lock().contains_key(name)
+    }
+}
+
+/// `work` on every variable: on all threads where they are on the CPU, one after another where a device takes them in.
+fn at_once<T: Sync, E: Send>(
+    vars: Vec<(Var, T)>,
+    work: impl Fn(&Var, &T) -> std::result::Result<(), E> + Sync,
+) -> std::result::Result<(), E> {
+    if vars.iter().all(|(var, _)| var.device().is_cpu()) {
+        vars.par_iter().try_for_each(|(var, what)| work(var, what))
+    } else {
+        vars.iter().try_for_each(|(var, what)| work(var, what))
     }
 }
 

@@ -61,27 +61,21 @@ pub fn attend_projected(
 ) -> Result<Tensor> {
     let [q, k, v] = x.parts()?;
     check(&q, &k, &v, heads, terms)?;
-    #[cfg(feature = "cuda")]
-    if kernel::plan(&q) == Plan::Cuda {
-        let drop = match mode {
-            Mode::Train(noise) if p > 0.0 => Some(Drawn::new(noise, p)?),
-            _ => None,
-        };
-        return crate::cuda::attend(x, heads, terms, drop, crate::cuda::AT_ONCE);
-    }
     let drop = mode.is_train() && p > 0.0;
+    let drawn = || match mode {
+        Mode::Train(noise) if drop => Drawn::new(noise, p).map(Some),
+        _ => Ok(None),
+    };
     let tracked = [Some(&q), Some(&k), Some(&v), terms.bias].iter().flatten().any(|t| t.track_op());
-    if (drop || tracked) && kernel::plan(&q) == Plan::Fused && trained::fits(x, terms) {
-        let drawn = match mode {
-            Mode::Train(noise) if drop => Some(Drawn::new(noise, p)?),
-            _ => None,
-        };
-        return trained::attend(x, (q.dim(1)?, k.dim(1)?), heads, terms, drawn);
+    match kernel::plan(&q) {
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::attend(x, heads, terms, drawn()?, crate::cuda::AT_ONCE),
+        Plan::Fused if !drop && !tracked => gathered(&q, &k, &v, heads, terms),
+        Plan::Fused if trained::fits(x, terms) => {
+            trained::attend(x, (q.dim(1)?, k.dim(1)?), heads, terms, drawn()?)
+        }
+        _ => composed_with(&q, &k, &v, heads, terms, |weights| dropout(weights, p, mode)),
     }
-    if drop {
-        return composed_with(&q, &k, &v, heads, terms, |weights| dropout(weights, p, mode));
-    }
-    attend(&q, &k, &v, heads, terms)
 }
 
 /// `softmax(q kᵀ / sqrt(d) + bias + mask) v` for each head: `(G, N, M d)` over `(G, K, M d)` twice to `(G, N, M d)`.
@@ -95,20 +89,12 @@ pub fn attend(
     heads: usize,
     terms: ScoreTerms,
 ) -> Result<Tensor> {
-    check(q, k, v, heads, terms)?;
+    attend_projected(Projected::Three(q, k, v), heads, terms, 0.0, Mode::Eval)
+}
+
+/// The kernel without gradients.
+fn gathered(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, terms: ScoreTerms) -> Result<Tensor> {
     let ((g, n, c), s) = (q.dims3()?, k.dim(1)?);
-    let tracked = [Some(q), Some(k), Some(v), terms.bias].iter().flatten().any(|t| t.track_op());
-    if kernel::plan(q) != Plan::Fused {
-        return composed(q, k, v, heads, terms);
-    }
-    if tracked {
-        let x = Projected::Three(q, k, v);
-        return if trained::fits(x, terms) {
-            trained::attend(x, (n, s), heads, terms, None)
-        } else {
-            composed(q, k, v, heads, terms)
-        };
-    }
     let (q, k, v) = (rows_in_place(q)?, rows_in_place(k)?, rows_in_place(v)?);
     dispatch!(q.dtype(), T => {
         let (rq, rk, rv) = (kernel::read_rows(&q)?, kernel::read_rows(&k)?, kernel::read_rows(&v)?);
@@ -131,24 +117,14 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, terms: ScoreTerms) ->
     if heads == 0 || c % heads != 0 {
         bail!("{c} channels do not divide into {heads} heads");
     }
-    if (gk, ck) != (g, c) || v.dims() != k.dims() || s == 0 {
+    if (gk, ck) != (g, c) || v.dims() != k.dims() || s == 0 || q.elem_count() == 0 {
         bail!("attend: queries {:?}, keys {:?}, values {:?}", q.dims(), k.dims(), v.dims());
     }
     terms.check((g, heads, n, s))
 }
 
-/// The single operations: oracle of the kernels, and the path of other devices.
-pub(crate) fn composed(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: usize,
-    terms: ScoreTerms,
-) -> Result<Tensor> {
-    composed_with(q, k, v, heads, terms, |weights| Ok(weights.clone()))
-}
-
-/// The same, the values summed with what `used` makes of the weights.
+/// The single operations: oracle of the kernels, and the path of other devices. The values are summed with what `used` makes
+/// of the weights.
 fn composed_with(
     q: &Tensor,
     k: &Tensor,
@@ -304,6 +280,16 @@ mod tests {
     use crate::audit::{audit, several, values};
     use candle_core::DType;
 
+    fn composed(
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        heads: usize,
+        terms: ScoreTerms,
+    ) -> Result<Tensor> {
+        composed_with(q, k, v, heads, terms, |weights| Ok(weights.clone()))
+    }
+
     /// `(G, N, M d)` projections in one, two or three tensors, with and without a learnt bias, a mask and dropout: the kernel
     /// and the single operations.
     #[test]
@@ -412,6 +398,8 @@ mod tests {
         let none = ScoreTerms::default();
         assert!(attend(&x[0], &x[1], &x[2], 2, none).is_err());
         assert!(attend(&x[0], &x[1], &x[1], 3, none).is_err());
+        let nobody = Tensor::zeros((2, 0, 4), DType::F64, x[0].device())?;
+        assert!(attend(&nobody, &x[1], &x[1], 2, none).is_err());
         let bias = ScoreTerms { bias: Some(&x[3]), mask: None };
         assert!(attend(&x[0], &x[1], &x[1], 2, bias).is_err());
         Ok(())
