@@ -58,16 +58,18 @@ impl Noise {
     /// # Errors
     /// Those of the changes.
     pub fn settle(&self) -> Result<()> {
-        let Some(waiting) = &self.waiting else { return Ok(()) };
-        let changes = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        changes.into_iter().try_for_each(|change| change())
+        self.left().into_iter().try_for_each(|change| change())
     }
 
     /// Leaves what this pass left behind to `outer`: a segment of its pass.
     pub(crate) fn settle_in(&self, outer: &Noise) -> Result<()> {
-        let Some(waiting) = &self.waiting else { return Ok(()) };
-        let changes = std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        changes.into_iter().try_for_each(|change| outer.change(change))
+        self.left().into_iter().try_for_each(|change| outer.change(change))
+    }
+
+    /// Takes the changes that wait.
+    fn left(&self) -> Vec<Change> {
+        let Some(waiting) = &self.waiting else { return Vec::new() };
+        std::mem::take(&mut *waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Does `change` now, or when the part settles.

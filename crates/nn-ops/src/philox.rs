@@ -6,18 +6,8 @@ use crate::simd::{self, Level};
 
 /// The four words of block `counter` under `key`.
 pub(crate) fn block(counter: u64, key: u64) -> [u32; 4] {
-    let mut c = [counter as u32, (counter >> 32) as u32, 0, 0];
-    let mut k = [key as u32, (key >> 32) as u32];
-    for _ in 0..10 {
-        let product = |m: u32, v: u32| {
-            let p = u64::from(m) * u64::from(v);
-            ((p >> 32) as u32, p as u32)
-        };
-        let ((h0, l0), (h1, l1)) = (product(0xD251_1F53, c[0]), product(0xCD9E_8D57, c[2]));
-        c = [h1 ^ c[1] ^ k[0], l1, h0 ^ c[3] ^ k[1], l0];
-        k = [k[0].wrapping_add(0x9E37_79B9), k[1].wrapping_add(0xBB67_AE85)];
-    }
-    c
+    let [words] = lanes(counter, key);
+    words
 }
 
 /// Blocks of [`blocks`].
@@ -39,15 +29,16 @@ pub(crate) fn blocks(counter: u64, key: u64) -> [[u32; 4]; LANES] {
     lanes(counter, key)
 }
 
+/// `N` blocks.
 #[inline(always)]
-fn lanes(counter: u64, key: u64) -> [[u32; 4]; LANES] {
+fn lanes<const N: usize>(counter: u64, key: u64) -> [[u32; 4]; N] {
     // One array a word, so that a round is the same arithmetic on all blocks.
-    let at: [u64; LANES] = std::array::from_fn(|i| counter.wrapping_add(i as u64));
+    let at: [u64; N] = std::array::from_fn(|i| counter.wrapping_add(i as u64));
     let (mut c0, mut c1) = (at.map(|c| c as u32), at.map(|c| (c >> 32) as u32));
-    let (mut c2, mut c3) = ([0u32; LANES], [0u32; LANES]);
+    let (mut c2, mut c3) = ([0u32; N], [0u32; N]);
     let mut k = [key as u32, (key >> 32) as u32];
     for _ in 0..10 {
-        for i in 0..LANES {
+        for i in 0..N {
             let p = u64::from(0xD251_1F53u32) * u64::from(c0[i]);
             let q = u64::from(0xCD9E_8D57u32) * u64::from(c2[i]);
             (c0[i], c1[i], c2[i], c3[i]) = (

@@ -211,10 +211,11 @@ impl<'a, T: Real> Inputs<'a, T> {
             let mut sum = zeros();
             for (group, parts) in parts.iter_mut().enumerate() {
                 let mut found = Scratch::new(heads * sizes.head());
-                let tables =
-                    if biased { sum.chunks_exact_mut(table).collect() } else { Vec::new() };
-                let mut tables: Vec<_> = tables.into_iter().map(Some).collect();
-                tables.resize_with(heads, || None);
+                let tables: Vec<Option<&mut [T]>> = if biased {
+                    sum.chunks_exact_mut(table).map(Some).collect()
+                } else {
+                    (0..heads).map(|_| None).collect()
+                };
                 found.par_chunks_mut(sizes.head()).zip(tables).enumerate().for_each(
                     |(head, (out, bias))| self.head_gradients((group, head), dy, out, bias),
                 );
@@ -280,6 +281,25 @@ wide! {
     }
 }
 
+/// `work` on what the tensors hold.
+fn with<T: Real, R>(
+    (sizes, places, drop): (Sizes, [Place; 3], Option<Drawn>),
+    projected: &[Tensor],
+    bias: Option<&Tensor>,
+    mask: Option<&Tensor>,
+    work: impl FnOnce(&Inputs<T>) -> R,
+) -> Result<R> {
+    let guards = projected.iter().map(kernel::read).collect::<Result<Vec<_>>>()?;
+    let slices = guards.iter().map(|g| g.slice::<T>()).collect::<Result<Vec<_>>>()?;
+    let bias = bias.map(kernel::read).transpose()?;
+    let bias = bias.as_ref().map(|b| b.slice::<T>()).transpose()?;
+    let shape = mask.map(|m| m.dims3()).transpose()?;
+    let mask = mask.map(kernel::read).transpose()?;
+    let mask = mask.as_ref().map(|m| m.slice::<T>()).transpose()?;
+    let mask = shape.zip(mask).map(|((w, n, _), m)| (w, n, m));
+    Ok(work(&Inputs { sizes, places, projected: &slices, bias, mask, drop }))
+}
+
 /// Attention on projections, with dropout of the weights where it is `drop`ped.
 pub(super) fn attend(
     x: Projected,
@@ -301,24 +321,6 @@ pub(super) fn attend(
     let bias = terms.bias.map(|b| b.contiguous()).transpose()?;
     let mask = terms.mask.map(|m| m.detach().to_dtype(dtype)?.contiguous()).transpose()?;
     dispatch!(dtype, T => {
-        /// `work` on what the tensors hold.
-        fn with<T: Real, R>(
-            (sizes, places, drop): (Sizes, [Place; 3], Option<Drawn>),
-            projected: &[Tensor],
-            bias: Option<&Tensor>,
-            mask: Option<&Tensor>,
-            work: impl FnOnce(&Inputs<T>) -> R,
-        ) -> Result<R> {
-            let guards = projected.iter().map(kernel::read).collect::<Result<Vec<_>>>()?;
-            let slices = guards.iter().map(|g| g.slice::<T>()).collect::<Result<Vec<_>>>()?;
-            let bias = bias.map(kernel::read).transpose()?;
-            let bias = bias.as_ref().map(|b| b.slice::<T>()).transpose()?;
-            let shape = mask.map(|m| m.dims3()).transpose()?;
-            let mask = mask.map(kernel::read).transpose()?;
-            let mask = mask.as_ref().map(|m| m.slice::<T>()).transpose()?;
-            let mask = shape.zip(mask).map(|((w, n, _), m)| (w, n, m));
-            Ok(work(&Inputs { sizes, places, projected: &slices, bias, mask, drop }))
-        }
         let about = (sizes, places, drop);
         let ys = with::<T, _>(about, &projected, bias.as_ref(), mask.as_ref(), |x| x.values())?;
         let kept: Vec<Tensor> = projected.iter().map(Tensor::detach).collect();
