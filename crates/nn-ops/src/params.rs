@@ -38,14 +38,28 @@ impl ParamStore {
 
     /// A builder that creates what a model asks for: trainable variables drawn from the hints of its layers.
     pub fn builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
-        let backend = Creating { store: self.clone(), blank: false };
-        VarBuilder::from_backend(Box::new(backend), dtype, device.clone())
+        self.creating(First::Drawn, dtype, device)
     }
 
     /// The same with zeros, which cost next to nothing before they are written to: for values that come from a file
     /// ([`fill`](Self::fill)), or all at once ([`draw`](Self::draw)).
     pub fn blank(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
-        let backend = Creating { store: self.clone(), blank: true };
+        self.creating(First::Blank, dtype, device)
+    }
+
+    /// The same with values that exist already: each variable takes the vector of its name, row-major. In f32 on the CPU
+    /// the vector becomes the variable. A variable without a vector of its size stays blank: [`check`](Self::check) tells.
+    pub fn taking(
+        &self,
+        vectors: BTreeMap<String, Vec<f32>>,
+        dtype: DType,
+        device: &Device,
+    ) -> VarBuilder<'static> {
+        self.creating(First::Taken(Mutex::new(vectors)), dtype, device)
+    }
+
+    fn creating(&self, first: First, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        let backend = Creating { store: self.clone(), first };
         VarBuilder::from_backend(Box::new(backend), dtype, device.clone())
     }
 
@@ -159,7 +173,23 @@ pub(crate) fn is_buffer(name: &str) -> bool {
 
 struct Creating {
     store: ParamStore,
-    blank: bool,
+    first: First,
+}
+
+/// Where first values come from.
+enum First {
+    Drawn,
+    Blank,
+    Taken(Mutex<BTreeMap<String, Vec<f32>>>),
+}
+
+impl First {
+    /// The vector of `name`, if it has the size.
+    fn take(&self, name: &str, size: usize) -> Option<Vec<f32>> {
+        let Self::Taken(vectors) = self else { return None };
+        let vector = vectors.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        vector.filter(|vector| vector.len() == size)
+    }
 }
 
 impl SimpleBackend for Creating {
@@ -171,12 +201,21 @@ impl SimpleBackend for Creating {
             }
             return Ok(v.as_tensor().clone());
         }
-        let var = Var::zeros(s, dtype, dev)?;
-        if self.blank {
-            let undrawn = self.store.undrawn.lock();
-            undrawn.unwrap_or_else(PoisonError::into_inner).push((name.to_string(), h));
-        } else {
-            set_in_place(&var, |values| draw(self.store.seed, name, h, values))?;
+        let var = match self.first.take(name, s.elem_count()) {
+            Some(vector) if dtype == DType::F32 => Var::from_vec(vector, s, dev)?,
+            Some(vector) => {
+                let values = Tensor::from_vec(vector, s, &Device::Cpu)?;
+                Var::from_tensor(&values.to_dtype(dtype)?.to_device(dev)?)?
+            }
+            None => Var::zeros(s, dtype, dev)?,
+        };
+        match self.first {
+            First::Drawn => set_in_place(&var, |values| draw(self.store.seed, name, h, values))?,
+            First::Blank => {
+                let undrawn = self.store.undrawn.lock();
+                undrawn.unwrap_or_else(PoisonError::into_inner).push((name.to_string(), h));
+            }
+            First::Taken(_) => {}
         }
         let t = var.as_tensor().clone();
         vars.insert(name.to_string(), var);
@@ -280,6 +319,28 @@ fn draw(seed: u64, name: &str, init: Init, values: &mut [f32]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_take_vectors_of_their_size() -> Result<()> {
+        for dtype in [DType::F32, DType::F64] {
+            let store = ParamStore::new(1);
+            let vectors = [("w", vec![1.0, 2.0, 3.0, 4.0]), ("short", vec![1.0])];
+            let at = vectors[0].1.as_ptr();
+            let vectors = vectors.map(|(name, v)| (name.to_string(), v));
+            let vb = store.taking(BTreeMap::from(vectors), dtype, &Device::Cpu);
+            let w = vb.get((2, 2), "w")?;
+            assert!(w.is_variable());
+            assert_eq!(w.to_dtype(DType::F64)?.to_vec2::<f64>()?, [[1.0, 2.0], [3.0, 4.0]]);
+            for name in ["short", "none"] {
+                assert_eq!(vb.get(2, name)?.to_dtype(DType::F64)?.to_vec1::<f64>()?, [0.0, 0.0]);
+            }
+            if dtype == DType::F32 {
+                let read = crate::kernel::read(&w)?;
+                assert_eq!(read.slice::<f32>()?.as_ptr(), at, "no copy");
+            }
+        }
+        Ok(())
+    }
 
     #[test]
     fn first_values_depend_on_name_and_seed_only() -> Result<()> {

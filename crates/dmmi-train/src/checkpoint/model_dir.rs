@@ -124,10 +124,18 @@ pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<LoadedModel
     }
     let (folder, file) = read_model_file(path)?;
     let store = ParamStore::new(0);
-    // The first network names the parameters; the second shares their values and records no graph.
-    Dmmi::new(&file.model, store.blank(DType::F32, device))?;
+    let weights = WeightsReader::open(&folder.join(WEIGHTS))?;
     let committed = folder.join("MANIFEST").exists();
-    let read = || WeightsReader::open(&folder.join(WEIGHTS))?.fill(&store);
+    let read = || -> Result<()> {
+        // A network that names the parameters; the one that is used shares their values and records no graph.
+        if let Some(vectors) = weights.mapped()? {
+            Dmmi::new(&file.model, store.taking(vectors, DType::F32, device))?;
+            weights.check(&store)
+        } else {
+            Dmmi::new(&file.model, store.blank(DType::F32, device))?;
+            weights.fill(&store)
+        }
+    };
     // Reading and checking a gigabyte take equally long.
     let (intact, read) = rayon::join(|| if committed { verify(&folder) } else { Ok(()) }, read);
     intact.and(read)?;

@@ -127,11 +127,36 @@ impl WeightsReader {
     /// # Errors
     /// [`Error::Checkpoint`] naming what does not fit, or when the file cannot be read.
     pub(crate) fn fill(&self, store: &ParamStore) -> Result<()> {
-        store.check(&self.shapes()).strict().map_err(|error| {
+        self.check(store)?;
+        store.fill(|name, values| self.read(name, values))
+    }
+
+    /// All values where they lie in the file ([`mapped_vec`]), for who will not change them; `None` where that cannot be.
+    ///
+    /// # Errors
+    /// When the file cannot be mapped.
+    pub(crate) fn mapped(&self) -> Result<Option<BTreeMap<String, Vec<f32>>>> {
+        let mut tensors: Vec<_> = self.header.tensors().into_iter().collect();
+        tensors.sort_by_key(|(_, info)| info.data_offsets);
+        if tensors.iter().any(|(_, info)| info.dtype != Dtype::F32) {
+            return Ok(None);
+        }
+        let range = |(from, to): (usize, usize)| self.start + from as u64..self.start + to as u64;
+        let ranges: Vec<_> = tensors.iter().map(|(_, info)| range(info.data_offsets)).collect();
+        let file = File::open(&self.path).map_err(Error::read(&self.path))?;
+        let vectors = mapped_vec::floats(&file, &ranges).map_err(Error::read(&self.path))?;
+        Ok(vectors.map(|v| tensors.into_iter().map(|(name, _)| name).zip(v).collect()))
+    }
+
+    /// Every name of the file and of `store` must fit the other.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] naming what does not.
+    pub(crate) fn check(&self, store: &ParamStore) -> Result<()> {
+        store.check(&self.shapes()).strict().map(drop).map_err(|error| {
             let message = format!("{error}; use weights and config.json of one checkpoint");
             Error::checkpoint(&self.path, message)
-        })?;
-        store.fill(|name, values| self.read(name, values))
+        })
     }
 }
 
@@ -139,6 +164,11 @@ impl WeightsReader {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    /// As in the program: without it nothing is mapped.
+    #[global_allocator]
+    static ALLOCATOR: mapped_vec::Mapped<std::alloc::System> =
+        mapped_vec::Mapped::new(std::alloc::System);
 
     fn blank() -> Result<ParamStore> {
         let store = ParamStore::new(1);
@@ -172,6 +202,11 @@ mod tests {
             for (name, tensor) in read.tensors() {
                 let d = (tensor - &written[&name])?.abs()?.max_all()?.to_scalar::<f32>()?;
                 assert!(d <= tolerance, "{name} {dtype:?} {d}");
+            }
+            let mapped = WeightsReader::open(&path)?.mapped()?;
+            assert_eq!(mapped.is_some(), dtype == DType::F32);
+            for (name, vector) in mapped.into_iter().flatten() {
+                assert_eq!(vector, written[&name].to_vec1::<f32>()?, "{name}");
             }
         }
         Ok(())
