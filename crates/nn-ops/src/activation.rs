@@ -92,18 +92,16 @@ fn elementwise<T: Real>(
     gradients: fn(&mut [T], &[T], &[T]),
 ) -> Result<Tensor> {
     let xs = xs.contiguous()?;
-    let mut ys = vec![T::default(); xs.elem_count()];
-    {
+    let ys = {
         let x = kernel::read(&xs)?;
         let x = x.slice::<T>()?;
-        kernel::par_chunks(&mut ys, BLOCK, |i, y| values(y, &x[i * BLOCK..][..y.len()]));
-    }
+        kernel::par_filled(x.len(), BLOCK, |i, y| values(y, &x[i * BLOCK..][..y.len()]))
+    };
     let xd = xs.detach();
     let backward = move |_: &Tensor, grad: &Tensor| {
         let (g, x) = (kernel::read(grad)?, kernel::read(&xd)?);
         let (g, x) = (g.slice::<T>()?, x.slice::<T>()?);
-        let mut dx = vec![T::default(); x.len()];
-        kernel::par_chunks(&mut dx, BLOCK, |i, d| {
+        let dx = kernel::par_filled(x.len(), BLOCK, |i, d| {
             let n = d.len();
             gradients(d, &x[i * BLOCK..][..n], &g[i * BLOCK..][..n]);
         });

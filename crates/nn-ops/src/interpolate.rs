@@ -122,11 +122,10 @@ fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
         };
         let (rows, cols) = (typed(&rows), typed(&cols));
         let one = <T as Real>::of(1.0);
-        let mut ys = vec![T::default(); b * c * ho * wo];
-        {
+        let ys = {
             let x = kernel::read(&xs)?;
             let x = x.slice::<T>()?;
-            kernel::par_chunks(&mut ys, ho * wo, |p, y| {
+            kernel::par_filled(b * c * ho * wo, ho * wo, |p, y| {
                 let x = &x[p * h * w..(p + 1) * h * w];
                 for (line, &(top, bottom, v)) in y.chunks_exact_mut(wo).zip(&rows) {
                     let (top, bottom) = (&x[top * w..(top + 1) * w], &x[bottom * w..(bottom + 1) * w]);
@@ -136,13 +135,12 @@ fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
                         *y = up * (one - v) + down * v;
                     }
                 }
-            });
-        }
+            })
+        };
         let backward = move |_: &Tensor, grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
-            let mut dx = vec![T::default(); b * c * h * w];
-            kernel::par_chunks(&mut dx, h * w, |p, d| {
+            let dx = kernel::par_filled(b * c * h * w, h * w, |p, d: &mut [T]| {
                 let g = &g[p * ho * wo..(p + 1) * ho * wo];
                 for (line, &(top, bottom, v)) in g.chunks_exact(wo).zip(&rows) {
                     for (g, &(l, r, t)) in line.iter().zip(&cols) {

@@ -65,14 +65,16 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
     }
     let bias = bias.map(|b| b.contiguous()).transpose()?;
     dispatch!(xs.dtype(), T => {
-        let mut ys = vec![T::default(); rows * out];
-        {
-            let (x, w) = (kernel::read(&xs)?, kernel::read(&weight)?);
-            if let Some(b) = &bias {
+        let mut ys = match &bias {
+            Some(b) => {
                 let b = kernel::read(b)?;
                 let b = b.slice::<T>()?;
-                kernel::par_chunks(&mut ys, out, |_, row| row.copy_from_slice(b));
+                kernel::par_filled(rows * out, out, |_, row| row.copy_from_slice(b))
             }
+            None => vec![T::default(); rows * out],
+        };
+        {
+            let (x, w) = (kernel::read(&xs)?, kernel::read(&weight)?);
             let (x, w) = (x.slice::<T>()?, w.slice::<T>()?);
             kernel::gemm((rows, out, inner), &mut ys, out, bias.is_some(),
                 Mat::rows(x, inner), Mat::rows(w, inner).t(), Threads::All);

@@ -194,16 +194,14 @@ fn moved<T: kernel::Real>(
     fill: Option<&[T]>,
 ) -> Vec<T> {
     let n = take.len();
-    let mut ys = vec![T::default(); b * n * c];
-    kernel::par_chunks(&mut ys, c, |i, y| match (take[i % n], fill) {
+    kernel::par_filled(b * n * c, c, |i, y| match (take[i % n], fill) {
         (NONE, Some(fill)) => y.copy_from_slice(fill),
         (NONE, None) => {}
         (row, _) => {
             let at = (i / n * rows + row as usize) * c;
             y.copy_from_slice(&x[at..at + c]);
         }
-    });
-    ys
+    })
 }
 
 #[cfg(test)]

@@ -125,8 +125,7 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
     let bias = terms.bias.map(|b| b.contiguous()).transpose()?;
     let mask = terms.mask.map(|b| b.detach().to_dtype(dtype)?.contiguous()).transpose()?;
     dispatch!(dtype, T => {
-        let mut ys = vec![T::default(); g * m * n * k];
-        {
+        let ys = {
             let x = kernel::read(&scores)?;
             let x = x.slice::<T>()?;
             let b = bias.as_ref().map(kernel::read).transpose()?;
@@ -139,20 +138,19 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
             };
             let scale = T::of(scale);
             // One chunk is one row of scores: (group, head, query).
-            kernel::par_chunks(&mut ys, k, |r, y| {
+            kernel::par_filled(g * m * n * k, k, |r, y| {
                 let (query, head, group) = (r % n, r / n % m, r / (n * m));
                 y.copy_from_slice(&x[r * k..(r + 1) * k]);
                 let bias = b.map(|b| &b[(head * n + query) * k..][..k]);
                 let mask = ma.map(|ma| &ma[(group % w * nm + query % nm) * k..][..k]);
                 weigh(y, scale, bias, mask);
-            });
-        }
+            })
+        };
         let with_bias = bias.is_some();
         let backward = move |res: &Tensor, grad: &Tensor| {
             let (gr, y) = (kernel::read(grad)?, kernel::read(res)?);
             let (gr, y) = (gr.slice::<T>()?, y.slice::<T>()?);
-            let mut dx = vec![T::default(); y.len()];
-            kernel::par_chunks(&mut dx, k, |r, d| {
+            let mut dx = kernel::par_filled(y.len(), k, |r, d: &mut [T]| {
                 d.copy_from_slice(&gr[r * k..(r + 1) * k]);
                 softmax_gradient(d, &y[r * k..(r + 1) * k]);
             });

@@ -22,7 +22,7 @@ pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
 pub(crate) use gemm::{Mat, Threads, gemm};
 pub(crate) use panel::{COLUMNS, ROWS, panel_product};
 pub(crate) use scratch::{Pool, Scratch};
-pub(crate) use split::{column_sums, par_chunks, par_sum};
+pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum};
 
 /// How an operation is carried out for a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Work on several threads whose result does not depend on their number.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::Real;
@@ -19,6 +21,23 @@ where
         let at_once = (PARALLEL_FROM / 4 / chunk).max(1);
         out.par_chunks_mut(chunk).enumerate().with_min_len(at_once).for_each(|(i, c)| f(i, c));
     }
+}
+
+/// `n` values that `f(index, chunk)` makes out of zeros, chunk by chunk, on several threads when that pays: the thread that
+/// writes a chunk clears it, in its own cache, where `vec![0; n]` would send all of it through memory first.
+pub(crate) fn par_filled<T: Real, F>(n: usize, chunk: usize, f: F) -> Vec<T>
+where
+    F: Fn(usize, &mut [T]) + Send + Sync,
+{
+    let mut values = Vec::with_capacity(n);
+    par_chunks(&mut values.spare_capacity_mut()[..n], chunk, |i, room| {
+        room.fill(MaybeUninit::new(T::default()));
+        // SAFETY: all of the chunk was written by the line above.
+        f(i, unsafe { room.assume_init_mut() });
+    });
+    // SAFETY: the chunks cover all `n` values.
+    unsafe { values.set_len(n) };
+    values
 }
 
 /// Sums `n` partial results of `len` elements, piece by piece in a fixed split: `f(range, partial)` adds the items of

@@ -187,18 +187,17 @@ fn fused(
         let mean = mean.to_vec1::<T>()?;
         let rstd: Vec<T> =
             var.to_vec1::<T>()?.into_iter().map(|v| T::of(1.0) / (v + T::of(eps)).sqrt()).collect();
-        let mut ys = vec![T::default(); b * c * cells];
-        {
+        let ys = {
             let (x, wt, bs) = (kernel::read(&xs)?, kernel::read(&weight)?, kernel::read(&bias)?);
             let (x, wt, bs) = (x.slice::<T>()?, wt.slice::<T>()?, bs.slice::<T>()?);
-            kernel::par_chunks(&mut ys, cells, |p, y| {
+            kernel::par_filled(b * c * cells, cells, |p, y| {
                 let k = p % c;
                 let (m, s, shift) = (mean[k], rstd[k] * wt[k], bs[k]);
                 for (y, x) in y.iter_mut().zip(&x[p * cells..(p + 1) * cells]) {
                     *y = (*x - m) * s + shift;
                 }
-            });
-        }
+            })
+        };
         let (xd, wd) = (xs.detach(), weight.detach());
         let backward = move |_: &Tensor, grad: &Tensor| {
             let (g, x, wt) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
@@ -216,8 +215,7 @@ fn fused(
                 });
                 *out = (first, second);
             });
-            let mut dx = vec![T::default(); x.len()];
-            kernel::par_chunks(&mut dx, cells, |p, d| {
+            let dx = kernel::par_filled(x.len(), cells, |p, d| {
                 let k = p % c;
                 let (m, r) = (mean[k], rstd[k]);
                 let (m1, m2) = (sums[k].0 / n, sums[k].1 / n);

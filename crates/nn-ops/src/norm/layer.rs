@@ -75,18 +75,16 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor
     let c = weight.dims1()?;
     let shape = xs.shape().clone();
     dispatch!(xs.dtype(), T => {
-        let mut ys = vec![T::default(); xs.elem_count()];
-        {
+        let ys = {
             let (x, w, b) = (kernel::read(&xs)?, kernel::read(&weight)?, kernel::read(&bias)?);
             let (x, w, b) = (x.slice::<T>()?, w.slice::<T>()?, b.slice::<T>()?);
-            kernel::par_chunks(&mut ys, c, |r, y| row_value(y, &x[r * c..(r + 1) * c], w, b, eps));
-        }
+            kernel::par_filled(x.len(), c, |r, y| row_value(y, &x[r * c..(r + 1) * c], w, b, eps))
+        };
         let (xd, wd) = (xs.detach(), weight.detach());
         let backward = move |_: &Tensor, grad: &Tensor| {
             let (g, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (g, x, w) = (g.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
-            let mut dx = vec![T::default(); x.len()];
-            kernel::par_chunks(&mut dx, c, |r, d| {
+            let dx = kernel::par_filled(x.len(), c, |r, d| {
                 row_gradient(d, &x[r * c..(r + 1) * c], w, &g[r * c..(r + 1) * c], eps);
             });
             let rows = x.len() / c.max(1);
