@@ -28,11 +28,20 @@ impl Network {
     /// # Errors
     /// [`Error::Config`] when the configuration is impossible, [`Error::Tensor`] when memory runs out.
     pub fn new(cfg: &DmmiConfig, seed: u64, device: &Device) -> Result<Self> {
+        let network = Self::blank(cfg, seed, device)?;
+        network.store.draw()?;
+        Ok(network)
+    }
+
+    /// The same before its first values are drawn ([`ParamStore::draw`]), or read.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn blank(cfg: &DmmiConfig, seed: u64, device: &Device) -> Result<Self> {
         cfg.validate()
             .map_err(|message| Error::config("configuration", format!("model: {message}")))?;
         let store = ParamStore::new(seed);
         let train = Dmmi::new(cfg, store.blank(DType::F32, device))?;
-        store.draw()?;
         let eval = Dmmi::new(cfg, store.frozen(DType::F32, device))?;
         Ok(Self { store, train, eval, device: device.clone(), last_stage: LAST_STAGE })
     }

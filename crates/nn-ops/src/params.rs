@@ -76,7 +76,7 @@ impl ParamStore {
     }
 
     /// Writes the values of all parameters and buffers where they stand, on several threads: `read(name, values)` gives
-    /// those of one, in f32, row-major.
+    /// those of one, in f32, row-major. Nothing is left to [`draw`](Self::draw).
     ///
     /// # Errors
     /// One of `read`'s; other values may be written by then.
@@ -85,6 +85,7 @@ impl ParamStore {
         E: From<candle_core::Error> + Send,
         F: Fn(&str, &mut [f32]) -> std::result::Result<(), E> + Sync,
     {
+        self.undrawn.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let vars = self.select(|_| true).into_iter().map(|(name, var)| (var, name));
         at_once(vars.collect(), |var, name| {
             let mut failed = None;

@@ -56,6 +56,7 @@ impl Run {
                 if options.resume {
                     observer.note("no checkpoint yet: starting from the beginning")?;
                 }
+                self.network.store.draw()?;
                 if let Some(init) = self.config.init.clone() {
                     for note in start_from(&self.network.store, &self.config.model, &init)? {
                         observer.note(&note)?;

@@ -101,7 +101,7 @@ pub fn train(
     for note in data.notes() {
         observer.note(&note)?;
     }
-    let network = Network::new(&config.model, config.seed, &options.device)?
+    let network = Network::blank(&config.model, config.seed, &options.device)?
         .compute_in(config.precision.activations())
         .checkpointing(config.checkpoint_activations);
     let (optimizer, trained) = network.optimizer(&config.optimizer)?;
