@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use nn_ops::softmax;
+use nn_ops::{softmax, weighted_sum};
 
 use crate::{Lambda, Variant};
 
@@ -40,30 +40,15 @@ impl Scales {
 
     /// Maps `(B, 1, rows, columns)` to one.
     pub(crate) fn combine(&self, maps: &[Tensor]) -> Result<Tensor> {
-        let weights = match self {
-            Self::Softmax(numbers) => Some(softmax(numbers)?),
-            Self::Plain(numbers) => Some(numbers.clone()),
-            Self::Mean => None,
-        };
-        let mut total: Option<Tensor> = None;
-        for (r, map) in maps.iter().enumerate() {
-            let share = match &weights {
-                // In the type of the weights: their gradients are sums over whole maps.
-                Some(w) => {
-                    let w = w.narrow(0, r, 1)?.reshape((1, 1, 1, 1))?;
-                    map.to_dtype(w.dtype())?.broadcast_mul(&w)?
-                }
-                None => map.clone(),
-            };
-            total = Some(match total {
-                Some(t) => (t + share)?,
-                None => share,
-            });
-        }
-        match (total, self) {
-            (Some(t), Self::Mean) if maps.len() > 1 => t / maps.len() as f64,
-            (Some(t), _) => maps.first().map_or(Ok(t.clone()), |map| t.to_dtype(map.dtype())),
-            (None, _) => bail!("no similarity maps to weigh"),
+        let Some(first) = maps.first() else { bail!("no similarity maps to weigh") };
+        match self {
+            Self::Softmax(numbers) => weighted_sum(maps, &softmax(numbers)?),
+            Self::Plain(numbers) => weighted_sum(maps, numbers),
+            Self::Mean if maps.len() == 1 => Ok(first.clone()),
+            Self::Mean => {
+                let rest = maps[1..].iter().try_fold(first.clone(), |sum, map| sum + map)?;
+                rest / maps.len() as f64
+            }
         }
     }
 }

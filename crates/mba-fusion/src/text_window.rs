@@ -6,7 +6,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
-    Linear, ScoreTerms, attention_softmax, conv1x1, instance_norm, matmul_nt, text_windows,
+    Linear, ScoreTerms, attention_softmax, conv1x1, instance_norm, matmul_nt, scale_rows,
+    text_windows,
 };
 
 use crate::centred::Centred;
@@ -46,7 +47,7 @@ impl TextWindow {
         mask: &Tensor,
     ) -> Result<Tensor> {
         let windows = text_windows(&self.query.forward(words)?, self.size)?;
-        let q = self.window.forward(&windows)?.broadcast_mul(mask)?; // (B, L, D)
+        let q = scale_rows(&self.window.forward(&windows)?, mask)?; // (B, L, D)
         let scores = match centred {
             Some(centred) => centred.scores(&q, self.key.weight())?,
             None => {

@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul};
+use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul, scale_rows};
 
 use crate::config::{VISION_NARROWING, VISION_WINDOWS, beside};
 use crate::scales::Scales;
@@ -73,7 +73,7 @@ impl TextToVision {
         mask: &Tensor,
         probe: &mut Probe,
     ) -> Result<Tensor> {
-        let value = self.value.forward(words)?.broadcast_mul(mask)?; // (B, L, C)
+        let value = scale_rows(&self.value.forward(words)?, mask)?; // (B, L, C)
         let score_mask = mask.affine(1e4, -1e4)?.transpose(1, 2)?.contiguous()?; // (B, 1, L)
         let maps = match &self.maps {
             Maps::Release(windows) => {

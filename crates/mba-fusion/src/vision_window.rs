@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Conv2dConfig, Linear, ScoreTerms, attention_softmax, conv1x1, conv2d, default_init,
-    instance_norm, matmul_nt, turn,
+    instance_norm, matmul_nt, scale_rows, turn,
 };
 
 use crate::stage::each;
@@ -57,7 +57,7 @@ impl VisionWindow {
         let padding = Conv2dConfig::new(1, self.size / 2);
         let q = conv2d(&q, &self.window, Some(&self.window_bias), padding)?;
         let q = instance_norm(&turn(&q.reshape((b, c, n))?)?, IN_EPS)?;
-        let key = self.key.forward(words)?.broadcast_mul(mask)?;
+        let key = scale_rows(&self.key.forward(words)?, mask)?;
         let scores = matmul_nt(&each(&q, key.dim(0)?)?, &key)?.unsqueeze(1)?; // (B, 1, N, L)
         attention_softmax(&scores, self.scale, ScoreTerms { bias: None, mask: Some(score_mask) })
     }

@@ -9,6 +9,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Linear, ScoreTerms, attention_softmax, box_sum2d, linear_no_bias, matmul_nt, run_sum,
+    scale_rows,
 };
 
 use crate::MbaConfig;
@@ -76,7 +77,7 @@ impl WindowSums {
         words: &Tensor,
         mask: &Tensor,
     ) -> Result<Vec<Tensor>> {
-        let query = self.query.forward(words)?.broadcast_mul(mask)?;
+        let query = scale_rows(&self.query.forward(words)?, mask)?;
         let key = each(&self.key.forward(visual)?, query.dim(0)?)?;
         let products = matmul_nt(&query, &key)?; // (B, L, N)
         let map = |k: &usize| {

@@ -33,6 +33,24 @@ impl Aside {
     }
 }
 
+/// Adds to the gradient of a parameter that the innermost pass asks for, past Candle's graph, which would add it to zeros
+/// first; gives it back where no pass asks.
+pub(crate) fn put_aside(param: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
+    if !param.is_variable() {
+        return Ok(Some(gradient));
+    }
+    PASSES.with_borrow_mut(|passes| {
+        let Some(place) = passes.last_mut().and_then(|pass| pass.get_mut(&param.id())) else {
+            return Ok(Some(gradient));
+        };
+        *place = Some(match place.take() {
+            Some(before) => (before + gradient)?.detach(),
+            None => gradient.detach(),
+        });
+        Ok(None)
+    })
+}
+
 impl Drop for Aside {
     fn drop(&mut self) {
         PASSES.with_borrow_mut(Vec::pop);

@@ -2,6 +2,8 @@
 
 use candle_core::{Result, Tensor};
 
+use crate::kernel::{self, Plan, dispatch};
+
 /// Rows of `table` `(V, D)` for ids `(B, L)`: `(B, L, D)`.
 ///
 /// With `padding_id`, the rows of that id take part in the value but get no gradient (PyTorch's `padding_idx`).
@@ -20,16 +22,51 @@ pub fn embedding(table: &Tensor, ids: &Tensor, padding_id: Option<u32>) -> Resul
         }
     }
     let flat = ids.flatten_all()?;
-    let rows = table.contiguous()?.index_select(&flat, 0)?;
-    let rows = match padding_id {
+    if kernel::plan(table) == Plan::Fused && table.is_contiguous() && b * l * d > 0 {
+        return fused(table, flat.to_vec1()?, padding_id, (b, l, d));
+    }
+    composed(table, &flat, padding_id)?.reshape((b, l, d))
+}
+
+fn fused(
+    table: &Tensor,
+    ids: Vec<u32>,
+    padding_id: Option<u32>,
+    (b, l, d): (usize, usize, usize),
+) -> Result<Tensor> {
+    let shape = table.shape().clone();
+    dispatch!(table.dtype(), T => {
+        let mut ys = vec![T::default(); ids.len() * d];
+        {
+            let rows = kernel::read(table)?;
+            let rows = rows.slice::<T>()?;
+            kernel::par_chunks(&mut ys, d, |i, y| y.copy_from_slice(&rows[ids[i] as usize * d..][..d]));
+        }
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let g = kernel::read(grad)?;
+            let mut dt = vec![T::default(); shape.elem_count()];
+            let rows = ids.iter().zip(g.slice::<T>()?.chunks_exact(d));
+            for (id, row) in rows.filter(|(id, _)| Some(**id) != padding_id) {
+                let to = &mut dt[*id as usize * d..][..d];
+                to.iter_mut().zip(row).for_each(|(t, g)| *t += *g);
+            }
+            Ok(vec![kernel::from_vec(dt, shape.clone())?])
+        };
+        kernel::attach("embedding", &[table], ys, (b, l, d), backward)
+    })
+}
+
+/// `(B L, D)` from Candle operations: oracle of the kernel, and the path of other devices and types.
+fn composed(table: &Tensor, flat: &Tensor, padding_id: Option<u32>) -> Result<Tensor> {
+    let rows = table.contiguous()?.index_select(flat, 0)?;
+    match padding_id {
         Some(id) => {
             let real = flat.ne(id)?.to_dtype(rows.dtype())?.unsqueeze(1)?;
             let held = rows.detach().broadcast_mul(&(1.0 - &real)?)?;
-            (rows.broadcast_mul(&real)? + held)?
+            rows.broadcast_mul(&real)? + held
         }
-        None => rows,
-    };
-    rows.reshape((b, l, d))
+        None => Ok(rows),
+    }
 }
 
 #[cfg(test)]
@@ -49,7 +86,12 @@ mod tests {
         half("embedding", &table, &|t| embedding(&t[0], &ids()?, Some(0)))?;
         let many =
             Tensor::from_vec((0..600u32).map(|i| i * i % 97).collect(), (6, 100), &Device::Cpu)?;
-        threads("embedding", &several(&[&[97, 31]])?, &|t| embedding(&t[0], &many, Some(0)))
+        let table = several(&[&[97, 31]])?;
+        let f = |t: &[Tensor]| embedding(&t[0], &many, Some(0));
+        let oracle =
+            |t: &[Tensor]| composed(&t[0], &many.flatten_all()?, Some(0))?.reshape((6, 100, 31));
+        crate::audit::oracle("embedding", &table, &f, &oracle)?;
+        threads("embedding", &table, &f)
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod attention;
 #[cfg(test)]
 mod audit;
 mod box_sum;
+mod broadcast;
 mod checkpoint;
 mod conv;
 mod cross_entropy;
@@ -47,6 +48,7 @@ pub use attention::{
     DecoderLayerConfig, MultiHeadAttention, TransformerDecoderLayer, merge_heads, split_heads,
 };
 pub use box_sum::{box_sum2d, run_sum};
+pub use broadcast::{add_repeated, scale_rows, weighted_sum};
 pub use checkpoint::checkpoint;
 pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
 pub use cross_entropy::pixel_cross_entropy;

@@ -5,7 +5,7 @@ mod layer;
 
 use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{LayerNorm, Mode, dropout, embedding, layer_norm_layer};
+use nn_ops::{LayerNorm, Mode, add_repeated, dropout, embedding, layer_norm_layer};
 
 use self::layer::BertLayer;
 
@@ -76,7 +76,7 @@ impl BertEncoder {
         let words = embedding(&self.words, ids, Some(PAD_ID))?; // (B, L, D)
         let places =
             self.positions.narrow(0, 0, l)?.broadcast_add(&self.token_types.narrow(0, 0, 1)?)?;
-        let xs = self.norm.forward(&words.broadcast_add(&places.unsqueeze(0)?)?)?;
+        let xs = self.norm.forward(&add_repeated(&words, &places)?)?;
         let mut xs = dropout(&xs.to_dtype(self.compute)?, self.dropout, mode)?;
         let real = attention.to_dtype(xs.dtype())?;
         let mask = ((1.0 - real)? * MASKED)?.unsqueeze(1)?; // (B, 1, L)

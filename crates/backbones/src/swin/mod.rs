@@ -13,7 +13,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{
-    Align, LayerNorm, Mode, checkpoint, drop_path_rates, layer_norm_layer, resize_bilinear,
+    Align, LayerNorm, Mode, add_repeated, checkpoint, drop_path_rates, layer_norm_layer,
+    resize_bilinear,
 };
 
 use self::block::{BlockConfig, SwinBlock};
@@ -114,7 +115,7 @@ impl SwinTransformer {
             _ => resize_bilinear(position, (h, w), Align::Corners)?,
         };
         let cells = position.flatten_from(2)?.transpose(1, 2)?.contiguous()?; // (1, N, C)
-        grid.with_tokens(grid.tokens().broadcast_add(&cells.to_dtype(grid.tokens().dtype())?)?)
+        grid.with_tokens(add_repeated(grid.tokens(), &cells.squeeze(0)?)?)
     }
 
     /// The windows of a map, made once for a size: their mask is as large as the scores of one head, and on a GPU an upload.

@@ -1,6 +1,7 @@
 //! Cosine similarity of the words and their reconstruction (CCR).
 
 use candle_core::{DType, Result, Tensor, bail};
+use nn_ops::scale_rows;
 
 /// Smallest norm of a vector in the cosine.
 const EPS: f64 = 1e-6;
@@ -25,7 +26,7 @@ fn cosines(words: &Tensor, reconstructed: &Tensor, attention: &Tensor) -> Result
     let real = attention.to_dtype(wide)?;
     let mask = real.unsqueeze(2)?;
     let words = words.detach().to_dtype(wide)?.broadcast_mul(&mask)?;
-    let found = reconstructed.to_dtype(wide)?.broadcast_mul(&mask)?;
+    let found = scale_rows(&reconstructed.to_dtype(wide)?, &mask)?;
     let cosine = (&words * &found)?.sum(2)?.div(&(norm(&words)? * norm(&found)?)?)?; // (B, L)
     cosine.sum(1)?.div(&real.sum(1)?)
 }

@@ -5,6 +5,7 @@
 //! channels and 32 tiles or more); other devices crop the padded input to what the kernel touches, for which
 //! Candle's own convolution is right.
 
+mod direct;
 mod image;
 mod winograd;
 
@@ -12,12 +13,11 @@ use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 
 use crate::activation::relu;
-use crate::kernel::{self, Plan, Real, Threads, dispatch};
+use crate::kernel::{self, Plan, Real, dispatch};
 use crate::linear::default_init;
 use crate::mode::Mode;
 use crate::norm::BatchNorm2d;
 pub(crate) use image::Geometry;
-use image::{forward_image, input_gradient_image, weight_gradient_image};
 use winograd::Finish;
 
 /// Stride, zero padding (rows, columns).
@@ -106,9 +106,7 @@ pub(crate) fn composed(
 fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Result<Tensor> {
     let (xs, weight) = (xs.contiguous()?, weight.contiguous()?);
     let bias = bias.map(|b| b.contiguous()).transpose()?;
-    let (in_size, out_size) = (g.c_in * g.h * g.w, g.c_out * g.ho * g.wo);
-    // Many images: one a thread. Few: all threads inside each. The split of the weight gradient is fixed by the batch.
-    let spread = g.b >= 2 * rayon::current_num_threads();
+    let in_size = g.c_in * g.h * g.w;
     let quick = is_quick(&g, xs.dtype());
     dispatch!(xs.dtype(), T => {
         let ys = {
@@ -123,42 +121,26 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Re
         let backward = move |_: &Tensor, grad: &Tensor| {
             let (dy, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (dy, x, w) = (dy.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
-            let image = |i: usize| &x[i * in_size..(i + 1) * in_size];
-            let above = |i: usize| &dy[i * out_size..(i + 1) * out_size];
             let dx = if need_x {
                 let mut dx = vec![T::default(); g.b * in_size];
                 if quick {
                     winograd::input_gradient(&g, w, dy, &mut dx);
-                } else if spread {
-                    kernel::par_chunks(&mut dx, in_size, |i, d| {
-                        input_gradient_image(&g, w, above(i), d, Threads::One);
-                    });
+                } else if direct::fits(&g) {
+                    direct::input_gradient(&g, w, dy, &mut dx);
                 } else {
-                    for (i, d) in dx.chunks_exact_mut(in_size).enumerate() {
-                        input_gradient_image(&g, w, above(i), d, Threads::All);
-                    }
+                    image::input_gradient(&g, w, dy, &mut dx);
                 }
                 kernel::from_vec(dx, xd.shape())?
             } else { xd.clone() };
             let dw = if need_w {
-                let len = g.c_out * g.patch();
-                let dw = if quick {
-                    let mut dw = vec![T::default(); len];
+                let mut dw = vec![T::default(); g.c_out * g.patch()];
+                if quick {
                     winograd::weight_gradient(&g, x, dy, &mut dw);
-                    dw
-                } else if g.b >= 4 {
-                    kernel::par_sum::<T, _>(g.b, len, usize::MAX / (2 * g.b), |range, acc| {
-                        for i in range {
-                            weight_gradient_image(&g, image(i), above(i), acc, Threads::One);
-                        }
-                    })
+                } else if direct::fits(&g) {
+                    direct::weight_gradient(&g, x, dy, &mut dw);
                 } else {
-                    let mut dw = vec![T::default(); len];
-                    for i in 0..g.b {
-                        weight_gradient_image(&g, image(i), above(i), &mut dw, Threads::All);
-                    }
-                    dw
-                };
+                    image::weight_gradient(&g, x, dy, &mut dw);
+                }
                 kernel::from_vec(dw, wd.shape())?
             } else { wd.clone() };
             let mut found = vec![dx, dw];
@@ -187,23 +169,17 @@ fn values<T: Real>(
     w: &[T],
     finish: &(dyn Fn(usize) -> Finish<T> + Sync),
 ) -> Vec<T> {
-    let (in_size, cells) = (g.c_in * g.h * g.w, g.ho * g.wo);
-    let out_size = g.c_out * cells;
-    let mut ys = vec![T::default(); g.b * out_size];
+    let cells = g.ho * g.wo;
+    let mut ys = vec![T::default(); g.b * g.c_out * cells];
     if is_quick(g, T::DTYPE) {
         winograd::forward(g, x, w, finish, &mut ys);
         return ys;
     }
-    let image = |i: usize| &x[i * in_size..(i + 1) * in_size];
-    if g.b >= 2 * rayon::current_num_threads() {
-        kernel::par_chunks(&mut ys, out_size, |i, y| {
-            forward_image(g, image(i), w, y, Threads::One)
-        });
-    } else {
-        for (i, y) in ys.chunks_exact_mut(out_size).enumerate() {
-            forward_image(g, image(i), w, y, Threads::All);
-        }
+    if direct::fits(g) {
+        direct::forward(g, x, w, finish, &mut ys);
+        return ys;
     }
+    image::forward(g, x, w, &mut ys);
     kernel::par_chunks(&mut ys, cells, |i, plane| finish(i % g.c_out).apply(plane));
     ys
 }

@@ -9,6 +9,7 @@ use candle_core::{
 };
 
 use super::Real;
+use crate::checkpoint::put_aside;
 
 /// Puts a value computed by a kernel into the graph, with the backward pass that belongs to it.
 ///
@@ -99,8 +100,13 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>>> Attached<F> {
         if found.len() != N {
             bail!("{}: {} gradients for {N} inputs", self.name, found.len());
         }
-        let mut found = found.into_iter();
-        Ok(args.map(|a| found.next().filter(|_| a.track_op())))
+        let mut kept = [const { None }; N];
+        for ((kept, a), found) in kept.iter_mut().zip(args).zip(found) {
+            if a.track_op() {
+                *kept = put_aside(a, found)?;
+            }
+        }
+        Ok(kept)
     }
 }
 

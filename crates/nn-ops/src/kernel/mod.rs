@@ -63,6 +63,8 @@ pub(crate) trait Real: WithDType + Send + Sync + Default {
     fn exp(self) -> Self;
     fn sqrt(self) -> Self;
     fn erf(self) -> Self;
+    /// `ln(1 + self)`.
+    fn ln_1p(self) -> Self;
     fn of(v: f64) -> Self;
     fn larger(self, other: Self) -> Self;
     /// `self * a + b`, rounded once.
@@ -84,6 +86,10 @@ impl Real for f32 {
     #[inline(always)]
     fn erf(self) -> Self {
         math::erf(self)
+    }
+    #[inline(always)]
+    fn ln_1p(self) -> Self {
+        f32::ln_1p(self)
     }
     #[inline(always)]
     fn of(v: f64) -> Self {
@@ -116,6 +122,10 @@ impl Real for f64 {
     #[inline(always)]
     fn erf(self) -> Self {
         libm::erf(self)
+    }
+    #[inline(always)]
+    fn ln_1p(self) -> Self {
+        f64::ln_1p(self)
     }
     #[inline(always)]
     fn of(v: f64) -> Self {

@@ -23,8 +23,8 @@ pub(crate) use tiling::Finish;
 
 /// Tiles of a block that all threads work on together.
 const BLOCK: usize = 256;
-/// Tiles of a block of one thread.
-const SMALL_BLOCK: usize = 96;
+/// Tiles of a block of one thread: the largest of these that makes two blocks a thread.
+const SMALL_BLOCKS: [usize; 4] = [96, 64, 32, COLUMNS];
 /// Transformed weights (values) that several blocks may share at the same time without leaving the cache.
 const SHARED: usize = 1 << 20;
 
@@ -38,6 +38,8 @@ pub(crate) fn fits(g: &Geometry) -> bool {
         && g.pw <= 2
         && g.c_in.min(g.c_out) >= 32
         && tiles >= 32
+        // On narrow maps the transforms fill few lanes: only many channels pay for them.
+        && (g.wo > 2 * OUT || g.c_in.min(g.c_out) >= 128)
 }
 
 fn forward_tiling(g: &Geometry) -> Tiling {
@@ -108,9 +110,11 @@ fn convolve<T: Real>(
     y: &mut [T],
 ) {
     let split = &filters.split;
-    let small = t.blocks(SMALL_BLOCK);
-    let alone = filters.len(t.k) <= SHARED && small.len() >= 2 * rayon::current_num_threads();
-    let blocks = if alone { small } else { t.blocks(BLOCK) };
+    let enough = 2 * rayon::current_num_threads();
+    let small = SMALL_BLOCKS.iter().map(|tiles| t.blocks(*tiles)).find(|b| b.len() >= enough);
+    let small = small.filter(|_| filters.len(t.k) <= SHARED);
+    let alone = small.is_some();
+    let blocks = small.unwrap_or_else(|| t.blocks(BLOCK));
     let parts = cut(t, &blocks, y);
     let work = blocks.iter().zip(parts);
     if alone {
