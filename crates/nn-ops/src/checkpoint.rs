@@ -3,59 +3,11 @@
 //! Candle's graph knows nothing of parameters inside a segment, so their gradients are put aside, and
 //! [`Gradients::of`](crate::Gradients::of) adds them to what the graph found.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use candle_core::{Result, Tensor, TensorId, Var, bail};
 
 use crate::kernel::attach_storage;
 use crate::mode::{Mode, Noise};
-
-thread_local! {
-    /// The backward passes that run on this thread, the innermost last: a thread that waits for others may take up another
-    /// pass meanwhile. Each has the parameters that are asked for, with what segments found of their gradients.
-    static PASSES: RefCell<Vec<HashMap<TensorId, Option<Tensor>>>> = RefCell::default();
-}
-
-/// A backward pass under way.
-pub(crate) struct Aside;
-
-impl Aside {
-    /// Gradients of these parameters are kept.
-    pub(crate) fn begin(params: impl Iterator<Item = TensorId>) -> Self {
-        PASSES.with_borrow_mut(|passes| passes.push(params.map(|id| (id, None)).collect()));
-        Self
-    }
-
-    /// The gradient that segments found of a parameter.
-    pub(crate) fn take(&self, id: TensorId) -> Option<Tensor> {
-        PASSES.with_borrow_mut(|passes| passes.last_mut()?.get_mut(&id)?.take())
-    }
-}
-
-/// Adds to the gradient of a parameter that the innermost pass asks for, past Candle's graph, which would add it to zeros
-/// first; gives it back where no pass asks.
-pub(crate) fn put_aside(param: &Tensor, gradient: Tensor) -> Result<Option<Tensor>> {
-    if !param.is_variable() {
-        return Ok(Some(gradient));
-    }
-    PASSES.with_borrow_mut(|passes| {
-        let Some(place) = passes.last_mut().and_then(|pass| pass.get_mut(&param.id())) else {
-            return Ok(Some(gradient));
-        };
-        *place = Some(match place.take() {
-            Some(before) => (before + gradient)?.detach(),
-            None => gradient.detach(),
-        });
-        Ok(None)
-    })
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        PASSES.with_borrow_mut(Vec::pop);
-    }
-}
+use crate::pass;
 
 /// `segment(inputs, mode)` of one to three tensors without keeping what lies inside it when gradients are needed; the same
 /// value and gradients.
@@ -107,21 +59,15 @@ where
             None => bail!("checkpoint: no gradient reaches an input of the segment"),
         };
         let found = inputs.iter().zip(&wanted).map(gradient).collect::<Result<Vec<_>>>()?;
+        if !pass::is_open() {
+            bail!("a loss through a checkpoint must be differentiated by Gradients::of");
+        }
         let ids: Vec<TensorId> = store.get_ids().copied().collect();
-        PASSES.with_borrow_mut(|passes| {
-            let Some(pass) = passes.last_mut() else {
-                bail!("a loss through a checkpoint must be differentiated by Gradients::of");
-            };
-            for id in ids {
-                if let (Some(place), Some(g)) = (pass.get_mut(&id), store.get_id(id)) {
-                    *place = Some(match place.take() {
-                        Some(before) => (before + g)?.detach(),
-                        None => g.detach(),
-                    });
-                }
+        for id in ids {
+            if let Some(g) = store.get_id(id) {
+                pass::put_aside(id, g.clone())?;
             }
-            Ok(())
-        })?;
+        }
         Ok(found)
     };
     attach_storage("checkpoint", &inputs.iter().collect::<Vec<_>>(), storage, shape, backward)

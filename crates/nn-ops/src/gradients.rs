@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Result, Tensor, Var, WithDType};
 
-use crate::checkpoint::Aside;
 use crate::kernel::{self, Plan, dispatch};
 use crate::norm::sum_of;
+use crate::pass::Aside;
 
 /// The gradient of each parameter that got one, detached.
 #[derive(Debug, Default)]

@@ -29,6 +29,7 @@ mod norm;
 mod optim;
 mod outline;
 mod params;
+mod pass;
 mod philox;
 mod pool;
 mod probe;

@@ -1,15 +1,17 @@
 //! A hand-written backward pass in Candle's graph: the value comes from a kernel, the gradient from a closure.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage,
-    Tensor, bail,
+    Tensor, TensorId, bail,
 };
 
 use super::Real;
-use crate::checkpoint::put_aside;
+use crate::pass;
 
 /// Puts a value computed by a kernel into the graph, with the backward pass that belongs to it.
 ///
@@ -45,66 +47,208 @@ where
     if !inputs.iter().any(|t| t.track_op()) {
         return Ok(Tensor::from_storage(value, shape, BackpropOp::none(), false));
     }
-    let value = Mutex::new(Some((value, shape)));
-    let op = Attached { name, value, backward };
+    if matches!(value, Storage::Cpu(_)) {
+        return past_the_graph(name, inputs, value, shape, backward);
+    }
+    let links = inputs.iter().map(|t| Link::of(t, None)).collect();
+    apply(inputs, Attached { name, value: Fresh::new(value, shape), node: None, links, backward })
+}
+
+fn apply<F>(inputs: &[&Tensor], op: Attached<F>) -> Result<Tensor>
+where
+    F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+{
     match inputs {
         [a] => a.apply_op1(op),
         [a, b] => a.apply_op2(b, op),
         [a, b, c] => a.apply_op3(b, c, op),
-        _ => bail!("{name}: an operation takes one to three tensors, got {}", inputs.len()),
+        _ => bail!("{}: an operation takes one to three tensors, got {}", op.name, inputs.len()),
+    }
+}
+
+/// A result of an operation of this crate, as others of them see it. In Candle's graph they depend on its stand-in, a single
+/// number; the gradient itself goes from operation to operation by [`pass::send`]. Candle's own operations see the result,
+/// whose gradient [`Entry`] sends on.
+#[derive(Clone)]
+struct Handle {
+    node: u64,
+    stand_in: Tensor,
+}
+
+/// Of every result on the CPU that lives.
+static HANDLES: LazyLock<Mutex<HashMap<TensorId, Handle>>> = LazyLock::new(Mutex::default);
+
+fn handles() -> MutexGuard<'static, HashMap<TensorId, Handle>> {
+    HANDLES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn past_the_graph<F>(
+    name: &'static str,
+    inputs: &[&Tensor],
+    value: Storage,
+    shape: Shape,
+    backward: F,
+) -> Result<Tensor>
+where
+    F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync + 'static,
+{
+    static NODES: AtomicU64 = AtomicU64::new(0);
+    let node = NODES.fetch_add(1, Ordering::Relaxed);
+    let known: Vec<Option<Handle>> = {
+        let handles = handles();
+        inputs.iter().map(|t| handles.get(&t.id()).cloned()).collect()
+    };
+    let links = inputs.iter().zip(&known).map(|(t, known)| Link::of(t, known.as_ref())).collect();
+    let seen = inputs.iter().zip(&known);
+    let seen: Vec<&Tensor> =
+        seen.map(|(t, known)| known.as_ref().map_or(*t, |known| &known.stand_in)).collect();
+    let result = Arc::new(OnceLock::new());
+    let stand_in = Storage::Cpu(CpuStorage::F32(vec![0.0]));
+    let op = Attached {
+        name,
+        value: Fresh::new(stand_in, ().into()),
+        node: Some((node, result.clone())),
+        links,
+        backward,
+    };
+    let stand_in = apply(&seen, op)?;
+    let id = Arc::new(OnceLock::new());
+    let entry = Entry { node, value: Fresh::new(value, shape), id: id.clone() };
+    let ys = stand_in.apply_op1(entry)?;
+    let _ = result.set(ys.detach());
+    let _ = id.set(ys.id());
+    handles().insert(ys.id(), Handle { node, stand_in });
+    Ok(ys)
+}
+
+/// From the stand-in of a result to the result.
+struct Entry {
+    node: u64,
+    value: Fresh,
+    id: Arc<OnceLock<TensorId>>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // The handle may hold the last of a graph: it goes when the lock is free again.
+        let handle = self.id.get().and_then(|id| handles().remove(id));
+        drop(handle);
+    }
+}
+
+impl CustomOp1 for Entry {
+    fn name(&self) -> &'static str {
+        "result"
+    }
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.value.take_cpu(self.name())
+    }
+    fn bwd(&self, stand_in: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        pass::send(self.node, grad.clone())?;
+        Ok(Some(stand_in.detach()))
+    }
+}
+
+/// Where the gradient of an input goes.
+enum Link {
+    /// Nowhere.
+    Constant,
+    /// To the operation that made it; its stand-in is in the graph.
+    Operation(Handle),
+    /// To the parameter, past the graph if the pass asks for it.
+    Parameter(TensorId),
+    /// Into Candle's graph.
+    Graph,
+}
+
+impl Link {
+    fn of(input: &Tensor, known: Option<&Handle>) -> Self {
+        match known {
+            _ if !input.track_op() => Self::Constant,
+            Some(known) => Self::Operation(known.clone()),
+            None if input.is_variable() => Self::Parameter(input.id()),
+            None => Self::Graph,
+        }
+    }
+
+    /// Hands a gradient on; what is returned goes into Candle's graph.
+    fn send(&self, gradient: Tensor) -> Result<Option<Tensor>> {
+        match self {
+            Self::Constant => Ok(None),
+            Self::Graph => Ok(Some(gradient)),
+            Self::Parameter(id) => pass::put_aside(*id, gradient),
+            // The graph needs to hear of every node once.
+            Self::Operation(Handle { node, stand_in }) => {
+                Ok(pass::send(*node, gradient)?.then(|| stand_in.detach()))
+            }
+        }
+    }
+}
+
+/// A value on its way into a tensor.
+struct Fresh(Mutex<Option<(Storage, Shape)>>);
+
+impl Fresh {
+    fn new(value: Storage, shape: Shape) -> Self {
+        Self(Mutex::new(Some((value, shape))))
+    }
+
+    fn take(&self, name: &str) -> Result<(Storage, Shape)> {
+        match self.0.lock().ok().and_then(|mut v| v.take()) {
+            Some(v) => Ok(v),
+            None => bail!("{name}: the value of a fused operation was taken twice"),
+        }
+    }
+
+    fn take_cpu(&self, name: &str) -> Result<(CpuStorage, Shape)> {
+        match self.take(name)? {
+            (Storage::Cpu(s), shape) => Ok((s, shape)),
+            _ => bail!("{name}: inputs on the CPU, result elsewhere"),
+        }
+    }
+
+    fn take_cuda(&self, name: &str) -> Result<(CudaStorage, Shape)> {
+        match self.take(name)? {
+            (Storage::Cuda(s), shape) => Ok((s, shape)),
+            _ => bail!("{name}: inputs on a GPU, result elsewhere"),
+        }
     }
 }
 
 struct Attached<F> {
     name: &'static str,
-    value: Mutex<Option<(Storage, Shape)>>,
+    value: Fresh,
+    /// Where gradients are sent to, and the result; none where both go through the graph.
+    node: Option<(u64, Arc<OnceLock<Tensor>>)>,
+    links: Vec<Link>,
     backward: F,
-}
-
-impl<F> Attached<F> {
-    fn take(&self) -> Result<(Storage, Shape)> {
-        match self.value.lock().ok().and_then(|mut v| v.take()) {
-            Some(v) => Ok(v),
-            None => bail!("{}: the value of a fused operation was taken twice", self.name),
-        }
-    }
-
-    fn take_cpu(&self) -> Result<(CpuStorage, Shape)> {
-        match self.take()? {
-            (Storage::Cpu(s), shape) => Ok((s, shape)),
-            _ => bail!("{}: inputs on the CPU, result elsewhere", self.name),
-        }
-    }
-
-    fn take_cuda(&self) -> Result<(CudaStorage, Shape)> {
-        match self.take()? {
-            (Storage::Cuda(s), shape) => Ok((s, shape)),
-            _ => bail!("{}: inputs on a GPU, result elsewhere", self.name),
-        }
-    }
 }
 
 impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>>> Attached<F> {
     fn grads<const N: usize>(
         &self,
-        args: [&Tensor; N],
         res: &Tensor,
         grad: &Tensor,
     ) -> Result<[Option<Tensor>; N]> {
         crate::profile::begin();
-        let grad = grad.detach();
+        let (res, grad) = match &self.node {
+            None => (res.detach(), grad.detach()),
+            Some((node, result)) => match (result.get(), pass::receive(*node)) {
+                (Some(result), Some(grad)) => (result.clone(), grad),
+                _ => bail!("{}: no gradient reached it", self.name),
+            },
+        };
         #[cfg(feature = "cuda")]
         let grad = if grad.device().is_cuda() { crate::cuda::whole(&grad)? } else { grad };
-        let found = (self.backward)(&res.detach(), &grad.contiguous()?)?;
+        let found = (self.backward)(&res, &grad.contiguous()?)?;
+        drop(grad);
         crate::profile::end("backward", self.name, res.dims());
         if found.len() != N {
             bail!("{}: {} gradients for {N} inputs", self.name, found.len());
         }
         let mut kept = [const { None }; N];
-        for ((kept, a), found) in kept.iter_mut().zip(args).zip(found) {
-            if a.track_op() {
-                *kept = put_aside(a, found)?;
-            }
+        for ((kept, link), found) in kept.iter_mut().zip(&self.links).zip(found) {
+            *kept = link.send(found)?;
         }
         Ok(kept)
     }
@@ -115,13 +259,13 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp1 for
         self.name
     }
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        self.take_cpu()
+        self.value.take_cpu(self.name)
     }
     fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
-        self.take_cuda()
+        self.value.take_cuda(self.name)
     }
-    fn bwd(&self, a: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let [ga] = self.grads([a], res, grad)?;
+    fn bwd(&self, _: &Tensor, res: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        let [ga] = self.grads(res, grad)?;
         Ok(ga)
     }
 }
@@ -137,7 +281,7 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp2 for
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.take_cpu()
+        self.value.take_cpu(self.name)
     }
     fn cuda_fwd(
         &self,
@@ -146,16 +290,16 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp2 for
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        self.take_cuda()
+        self.value.take_cuda(self.name)
     }
     fn bwd(
         &self,
-        a: &Tensor,
-        b: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
         res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let [ga, gb] = self.grads([a, b], res, grad)?;
+        let [ga, gb] = self.grads(res, grad)?;
         Ok((ga, gb))
     }
 }
@@ -173,7 +317,7 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp3 for
         _: &CpuStorage,
         _: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        self.take_cpu()
+        self.value.take_cpu(self.name)
     }
     fn cuda_fwd(
         &self,
@@ -184,17 +328,17 @@ impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>> + Send + Sync> CustomOp3 for
         _: &CudaStorage,
         _: &Layout,
     ) -> Result<(CudaStorage, Shape)> {
-        self.take_cuda()
+        self.value.take_cuda(self.name)
     }
     fn bwd(
         &self,
-        a: &Tensor,
-        b: &Tensor,
-        c: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
         res: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let [ga, gb, gc] = self.grads([a, b, c], res, grad)?;
+        let [ga, gb, gc] = self.grads(res, grad)?;
         Ok((ga, gb, gc))
     }
 }
