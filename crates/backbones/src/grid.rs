@@ -1,7 +1,7 @@
 //! A map of feature vectors, kept as tokens with its extent.
 
 use candle_core::{Result, Tensor, bail};
-use nn_ops::turn;
+use nn_ops::{reshape, turn};
 
 /// Tokens `(B, N, C)` of a map of `h` by `w` cells, `N = h w`, row-major.
 #[derive(Clone, Debug)]
@@ -23,14 +23,14 @@ impl FeatureGrid {
 
     /// From a map `(B, C, h, w)`.
     pub fn from_map(map: &Tensor) -> Result<Self> {
-        let (_, _, h, w) = map.dims4()?;
-        Ok(Self { tokens: turn(&map.flatten_from(2)?)?, extent: (h, w) })
+        let (b, c, h, w) = map.dims4()?;
+        Ok(Self { tokens: turn(&reshape(map, (b, c, h * w))?)?, extent: (h, w) })
     }
 
     /// As a map `(B, C, h, w)`.
     pub fn to_map(&self) -> Result<Tensor> {
         let (b, _, c) = self.tokens.dims3()?;
-        turn(&self.tokens)?.reshape((b, c, self.extent.0, self.extent.1))
+        reshape(&turn(&self.tokens)?, (b, c, self.extent.0, self.extent.1))
     }
 
     /// Other tokens of the same extent.

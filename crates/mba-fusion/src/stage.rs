@@ -6,7 +6,8 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    Linear, Mode, Noise, Probe, checkpoint, conv1x1, default_init, gelu, linear_with_init, relu,
+    Linear, Mode, Noise, Probe, add, checkpoint, conv1x1, default_init, gelu, linear_with_init,
+    mul, relu, tanh,
 };
 
 use crate::to_text::VisionToText;
@@ -179,9 +180,9 @@ impl VisionSide {
             self.attention.forward(visual, extent, words, mask, probe)?
         };
         let vis = each(&vis, gathered.dim(0)?)?;
-        let residual = gelu(&self.project_mm.forward(&(vis * gathered)?)?)?;
-        let gate = self.gate.1.forward(&relu(&self.gate.0.forward(&residual)?)?)?.tanh()?;
-        let sum = (each(visual, residual.dim(0)?)? + (gate * &residual)?)?;
+        let residual = gelu(&self.project_mm.forward(&mul(&vis, &gathered)?)?)?;
+        let gate = tanh(&self.gate.1.forward(&relu(&self.gate.0.forward(&residual)?)?)?)?;
+        let sum = add(&each(visual, residual.dim(0)?)?, &mul(&gate, &residual)?)?;
         Ok((residual, sum))
     }
 }
@@ -212,6 +213,6 @@ impl TextSide {
         } else {
             self.attention.forward(visual, words, mask, probe)?
         };
-        words + gelu(&self.words.forward(&gathered)?)?
+        add(words, &gelu(&self.words.forward(&gathered)?)?)
     }
 }

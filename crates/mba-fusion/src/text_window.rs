@@ -6,7 +6,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
-    Linear, ScoreTerms, attention_softmax, conv1x1, instance_norm, matmul_nt, scale_rows,
+    Linear, ScoreTerms, attention_softmax, conv1x1, instance_norm, matmul_nt, reshape, scale_rows,
     text_windows,
 };
 
@@ -55,6 +55,7 @@ impl TextWindow {
                 matmul_nt(&q, &each(&key, q.dim(0)?)?)?
             }
         };
-        attention_softmax(&scores.unsqueeze(1)?, self.scale, ScoreTerms::default()) // (B, 1, L, N)
+        let (b, l, n) = scores.dims3()?;
+        attention_softmax(&reshape(&scores, (b, 1, l, n))?, self.scale, ScoreTerms::default()) // (B, 1, L, N)
     }
 }

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Conv2dConfig, Linear, ScoreTerms, attention_softmax, conv1x1, conv2d, default_init,
-    instance_norm, matmul_nt, scale_rows, turn,
+    instance_norm, matmul_nt, reshape, scale_rows, turn,
 };
 
 use crate::stage::each;
@@ -53,12 +53,13 @@ impl VisionWindow {
     ) -> Result<Tensor> {
         let (b, n, c) = visual.dims3()?;
         let q = instance_norm(&self.query.forward(visual)?, IN_EPS)?;
-        let q = turn(&q)?.reshape((b, (), h, w))?;
+        let q = reshape(&turn(&q)?, (b, q.dim(2)?, h, w))?;
         let padding = Conv2dConfig::new(1, self.size / 2);
         let q = conv2d(&q, &self.window, Some(&self.window_bias), padding)?;
-        let q = instance_norm(&turn(&q.reshape((b, c, n))?)?, IN_EPS)?;
+        let q = instance_norm(&turn(&reshape(&q, (b, c, n))?)?, IN_EPS)?;
         let key = scale_rows(&self.key.forward(words)?, mask)?;
-        let scores = matmul_nt(&each(&q, key.dim(0)?)?, &key)?.unsqueeze(1)?; // (B, 1, N, L)
+        let scores = matmul_nt(&each(&q, key.dim(0)?)?, &key)?;
+        let scores = reshape(&scores, (key.dim(0)?, 1, n, key.dim(1)?))?;
         attention_softmax(&scores, self.scale, ScoreTerms { bias: None, mask: Some(score_mask) })
     }
 }

@@ -25,6 +25,27 @@ pub(crate) fn relu_composed(xs: &Tensor) -> Result<Tensor> {
     xs.detach().le(0.0)?.where_cond(&zeros, xs)
 }
 
+/// The hyperbolic tangent. Candle's runs on one thread.
+pub fn tanh(xs: &Tensor) -> Result<Tensor> {
+    match kernel::plan(xs) {
+        Plan::Fused => dispatch!(xs.dtype(), T => {
+            elementwise::<T>("tanh", xs, tanh_values, tanh_gradients)
+        }),
+        _ => xs.tanh(),
+    }
+}
+
+fn tanh_values<T: Real>(ys: &mut [T], xs: &[T]) {
+    ys.iter_mut().zip(xs).for_each(|(y, x)| *y = x.tanh());
+}
+
+fn tanh_gradients<T: Real>(ds: &mut [T], xs: &[T], gs: &[T]) {
+    for ((d, x), g) in ds.iter_mut().zip(xs).zip(gs) {
+        let y = x.tanh();
+        *d = *g * (T::of(1.0) - y * y);
+    }
+}
+
 /// `x Φ(x)` with the exact normal distribution function (PyTorch's default `GELU`).
 pub fn gelu(xs: &Tensor) -> Result<Tensor> {
     match kernel::plan(xs) {
@@ -121,6 +142,7 @@ mod tests {
         let small = vec![(several(&[&[2, 3, 5]])?[0].clone() * 4.0)?];
         let large = vec![(several(&[&[3, 50, 71]])?[0].clone() * 6.0)?];
         audit("relu", &small, &large, &|x| relu(&x[0]), &|x| relu_composed(&x[0]))?;
+        audit("tanh", &small, &large, &|x| tanh(&x[0]), &|x| x[0].tanh())?;
         audit("gelu", &small, &large, &|x| gelu(&x[0]), &|x| gelu_composed(&x[0]))
     }
 

@@ -5,6 +5,7 @@ use candle_nn::{Init, VarBuilder};
 
 use crate::activation::relu;
 use crate::attend::{Projected, attend_projected};
+use crate::combine::add;
 use crate::dropout::dropout;
 use crate::linear::{Linear, default_init, linear, linear_layer, linear_with_init};
 use crate::mode::Mode;
@@ -119,12 +120,12 @@ impl TransformerDecoderLayer {
     pub fn forward_t(&self, target: &Tensor, memory: &Tensor, mode: Mode) -> Result<Tensor> {
         let drop = |xs: &Tensor| dropout(xs, self.dropout, mode);
         let attended = self.self_attention.forward_t(target, target, mode)?;
-        let xs = self.norms[0].forward(&(target + drop(&attended)?)?)?;
+        let xs = self.norms[0].forward(&add(target, &drop(&attended)?)?)?;
         let attended = self.cross_attention.forward_t(&xs, memory, mode)?;
-        let xs = self.norms[1].forward(&(&xs + drop(&attended)?)?)?;
+        let xs = self.norms[1].forward(&add(&xs, &drop(&attended)?)?)?;
         let hidden = drop(&relu(&self.linear1.forward(&xs)?)?)?;
         let out = self.linear2.forward(&hidden)?;
-        self.norms[2].forward(&(&xs + drop(&out)?)?)
+        self.norms[2].forward(&add(&xs, &drop(&out)?)?)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use crate::combine::add;
 use crate::kernel::{self, Plan, Real, dispatch};
 use crate::mode::{Mode, Noise};
 use crate::philox;
@@ -197,7 +198,7 @@ pub fn add_drop_path(xs: &Tensor, branch: &Tensor, p: f64, mode: Mode) -> Result
     {
         return scaled(Some(xs), branch, keep_mask(Drawn::new(noise, p)?, xs.dim(0)?));
     }
-    xs + drop_path(branch, p, mode)?
+    add(xs, &drop_path(branch, p, mode)?)
 }
 
 /// Rates rising linearly from 0 to `last` over `n` blocks (PyTorch's `linspace`, in f32 as the release computes them).

@@ -9,6 +9,7 @@ mod audit;
 mod box_sum;
 mod broadcast;
 mod checkpoint;
+mod combine;
 mod conv;
 mod cross_entropy;
 #[cfg(feature = "cuda")]
@@ -43,7 +44,7 @@ mod transfer;
 mod turn;
 mod windows;
 
-pub use activation::{gelu, relu};
+pub use activation::{gelu, relu, tanh};
 pub use attend::{Projected, attend, attend_projected};
 pub use attention::{
     DecoderLayerConfig, MultiHeadAttention, TransformerDecoderLayer, merge_heads, split_heads,
@@ -51,6 +52,7 @@ pub use attention::{
 pub use box_sum::{box_sum2d, run_sum};
 pub use broadcast::{add_repeated, scale_rows, weighted_sum};
 pub use checkpoint::checkpoint;
+pub use combine::{add, mul, reshape};
 pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
 pub use cross_entropy::pixel_cross_entropy;
 pub use dropout::{add_drop_path, drop_path, drop_path_rates, dropout};

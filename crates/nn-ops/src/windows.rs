@@ -2,6 +2,8 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use crate::kernel::{self, Plan, dispatch};
+
 /// Windows of `k` tokens around each position: `(B, L, C)` to `(B, L, C k)`, channel-major.
 ///
 /// The ends are padded by repeating the first token `k / 2` times and the last `(k - 1) / 2` times, so position `i` sees
@@ -10,13 +12,57 @@ use candle_core::{Result, Tensor, bail};
 /// # Errors
 /// When `k` is zero or there are no tokens.
 pub fn text_windows(xs: &Tensor, k: usize) -> Result<Tensor> {
-    let (b, l, c) = xs.dims3()?;
+    let (_, l, _) = xs.dims3()?;
     if k == 0 || l == 0 {
         bail!("text_windows: {k} tokens out of {l}");
     }
     if k == 1 {
         return Ok(xs.clone());
     }
+    if kernel::plan(xs) == Plan::Fused && xs.elem_count() > 0 {
+        return fused(xs, k);
+    }
+    composed(xs, k)
+}
+
+fn fused(xs: &Tensor, k: usize) -> Result<Tensor> {
+    let xs = xs.contiguous()?;
+    let (b, l, c) = xs.dims3()?;
+    // The token that place `j` of window `i` shows.
+    let token = move |i: usize, j: usize| (i + j).saturating_sub(k / 2).min(l - 1);
+    dispatch!(xs.dtype(), T => {
+        let mut ys = vec![T::default(); b * l * c * k];
+        {
+            let x = kernel::read(&xs)?;
+            let x = x.slice::<T>()?;
+            kernel::par_chunks(&mut ys, c * k, |row, y| {
+                for j in 0..k {
+                    let from = &x[(row / l * l + token(row % l, j)) * c..][..c];
+                    y[j..].iter_mut().step_by(k).zip(from).for_each(|(y, x)| *y = *x);
+                }
+            });
+        }
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let g = kernel::read(grad)?;
+            let g = g.slice::<T>()?;
+            let mut dx = vec![T::default(); b * l * c];
+            kernel::par_chunks(&mut dx, l * c, |sample, dx| {
+                for (i, row) in g[sample * l * c * k..].chunks_exact(c * k).take(l).enumerate() {
+                    for j in 0..k {
+                        let to = &mut dx[token(i, j) * c..][..c];
+                        to.iter_mut().zip(row[j..].iter().step_by(k)).for_each(|(d, g)| *d += *g);
+                    }
+                }
+            });
+            Ok(vec![kernel::from_vec(dx, (b, l, c))?])
+        };
+        kernel::attach("text-windows", &[&xs], ys, (b, l, c * k), backward)
+    })
+}
+
+/// From Candle operations: oracle of the kernel, and the path of other devices and types.
+fn composed(xs: &Tensor, k: usize) -> Result<Tensor> {
+    let (b, l, c) = xs.dims3()?;
     let (before, after) = (k / 2, (k - 1) / 2);
     let mut parts = vec![xs.narrow(1, 0, 1)?; before];
     parts.push(xs.clone());
@@ -38,7 +84,10 @@ mod tests {
             let f = |x: &[Tensor]| text_windows(&x[0], k);
             gradients("text_windows", &several(&[&[2, 4, 3]])?, &f)?;
             half("text_windows", &several(&[&[2, 4, 3]])?, &f)?;
-            threads("text_windows", &several(&[&[3, 20, 97]])?, &f)?;
+            let (large, oracle) = (several(&[&[3, 20, 97]])?, |x: &[Tensor]| composed(&x[0], k));
+            threads("text_windows", &large, &f)?;
+            crate::audit::oracle("text_windows", &large, &f, &oracle)?;
+            crate::audit::oracle("text_windows", &several(&[&[2, 1, 3]])?, &f, &oracle)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
     Linear, Mode, Projected, RowIndex, RowMap, ScoreTerms, attend_projected, linear_with_init,
-    relative_bias, take_rows,
+    relative_bias, reshape, take_rows,
 };
 
 /// How a map is cut into windows, plain and shifted by half a window.
@@ -87,7 +87,7 @@ impl WindowAttention {
     ) -> Result<Tensor> {
         let n = self.window * self.window;
         let qkv = take_rows(&self.qkv.forward(xs)?, &windows.cut, self.qkv.bias())?;
-        let bias = relative_bias(&self.table, &self.index)?.reshape((self.heads, n, n))?;
+        let bias = reshape(&relative_bias(&self.table, &self.index)?, (self.heads, n, n))?;
         let terms = ScoreTerms { bias: Some(&bias), mask };
         let ys = attend_projected(Projected::One(&qkv), self.heads, terms, 0.0, Mode::Eval)?;
         self.proj.forward(&take_rows(&ys, &windows.join, None)?)

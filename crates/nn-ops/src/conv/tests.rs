@@ -43,15 +43,37 @@ fn rectangular_padding_and_kernels() -> Result<()> {
     case(&[2, 1, 7, 8], &[2, 1, 2, 2], (2, 70, 61), cfg(5, (0, 0)))
 }
 
+fn agrees(name: &str, x: &[usize], w: &[usize], cfg: Conv2dConfig) -> Result<()> {
+    let xs = several(&[x, w, &[w[0]]])?;
+    let f = |x: &[Tensor]| conv2d(&x[0], &x[1], Some(&x[2]), cfg);
+    let oracle = |x: &[Tensor]| composed(&x[0], &x[1], Some(&x[2]), cfg);
+    crate::audit::oracle(name, &xs, &f, &oracle)?;
+    crate::audit::threads(name, &xs, &f)
+}
+
+/// Unfolded tiles: rows of one image, several images, images of which some tiles hold fewer.
 #[test]
-fn several_tiles_of_rows() -> Result<()> {
+fn tiles_of_rows_and_of_images() -> Result<()> {
+    let cfg = |stride, padding| Conv2dConfig { stride, padding };
     // 150 channels x 9 x 40 columns x 40 rows is more than one tile of 2^20 elements.
-    let xs = several(&[&[2, 150, 40, 40], &[3, 150, 3, 3]])?;
-    let cfg = Conv2dConfig::new(1, 1);
-    crate::audit::oracle("tiles", &xs, &|x| conv2d(&x[0], &x[1], None, cfg), &|x| {
-        composed(&x[0], &x[1], None, cfg)
-    })?;
-    crate::audit::threads("tiles", &xs, &|x| conv2d(&x[0], &x[1], None, cfg))
+    agrees("rows", &[2, 150, 81, 80], &[3, 150, 3, 3], cfg(2, (1, 1)))?;
+    agrees("images", &[17, 150, 29, 31], &[3, 150, 3, 3], cfg(2, (1, 1)))?;
+    agrees("small images", &[16, 40, 4, 4], &[20, 40, 2, 2], cfg(2, (0, 0)))?;
+    agrees("wide padding", &[5, 3, 4, 3], &[20, 3, 3, 3], cfg(1, (4, 3)))
+}
+
+/// Panels filled from the maps: rows of every length, sums of several runs, groups of images, outputs that fill no panel.
+#[test]
+fn panels_of_small_maps() -> Result<()> {
+    let cfg = |padding| Conv2dConfig { stride: 1, padding };
+    for (h, w) in [(2, 2), (4, 4), (3, 8), (5, 16), (5, 7), (1, 1), (6, 12)] {
+        agrees("3x3", &[16, 40, h, w], &[23, 40, 3, 3], cfg((1, 1)))?;
+        agrees("5x5", &[5, 7, h, w], &[50, 7, 5, 5], cfg((2, 2)))?;
+        agrees("1x1", &[3, 33, h, w], &[33, 33, 1, 1], cfg((0, 0)))?;
+    }
+    agrees("2x3", &[3, 20, 9, 11], &[8, 20, 2, 3], cfg((0, 2)))?;
+    // 2^21 values of the result are a group.
+    agrees("groups", &[11, 3, 128, 128], &[25, 3, 2, 2], cfg((1, 0)))
 }
 
 #[test]

@@ -73,9 +73,13 @@ where
 struct Handle {
     node: u64,
     stand_in: Tensor,
+    /// Of the result; a view of it may have another.
+    shape: Shape,
+    /// The result and views of it.
+    ids: Arc<Mutex<Vec<TensorId>>>,
 }
 
-/// Of every result on the CPU that lives.
+/// Of every result on the CPU that lives, and of views of them.
 static HANDLES: LazyLock<Mutex<HashMap<TensorId, Handle>>> = LazyLock::new(Mutex::default);
 
 fn handles() -> MutexGuard<'static, HashMap<TensorId, Handle>> {
@@ -112,27 +116,46 @@ where
         backward,
     };
     let stand_in = apply(&seen, op)?;
-    let id = Arc::new(OnceLock::new());
-    let entry = Entry { node, value: Fresh::new(value, shape), id: id.clone() };
+    let ids: Arc<Mutex<Vec<TensorId>>> = Arc::default();
+    let entry = Entry { node, value: Fresh::new(value, shape.clone()), ids: ids.clone() };
     let ys = stand_in.apply_op1(entry)?;
     let _ = result.set(ys.detach());
-    let _ = id.set(ys.id());
-    handles().insert(ys.id(), Handle { node, stand_in });
+    Handle { node, stand_in, shape, ids }.stands_for(ys.id());
     Ok(ys)
+}
+
+/// Lets operations of this crate see in a view, made by [`Tensor::reshape`], the result that it is a view of.
+pub(crate) fn attach_view(of: &Tensor, view: &Tensor) {
+    if of.id() != view.id()
+        && let Some(handle) = { handles().get(&of.id()).cloned() }
+    {
+        handle.stands_for(view.id());
+    }
+}
+
+impl Handle {
+    /// A view keeps its result alive, so the entries of both go with the result.
+    fn stands_for(self, id: TensorId) {
+        self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id);
+        handles().insert(id, self);
+    }
 }
 
 /// From the stand-in of a result to the result.
 struct Entry {
     node: u64,
     value: Fresh,
-    id: Arc<OnceLock<TensorId>>,
+    ids: Arc<Mutex<Vec<TensorId>>>,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // The handle may hold the last of a graph: it goes when the lock is free again.
-        let handle = self.id.get().and_then(|id| handles().remove(id));
-        drop(handle);
+        let ids = std::mem::take(&mut *self.ids.lock().unwrap_or_else(PoisonError::into_inner));
+        for id in ids {
+            // It may hold the last of a graph, whose end comes here again: the lock must be free by then.
+            let handle = { handles().remove(&id) };
+            drop(handle);
+        }
     }
 }
 
@@ -178,7 +201,8 @@ impl Link {
             Self::Graph => Ok(Some(gradient)),
             Self::Parameter(id) => pass::put_aside(*id, gradient),
             // The graph needs to hear of every node once.
-            Self::Operation(Handle { node, stand_in }) => {
+            Self::Operation(Handle { node, stand_in, shape, .. }) => {
+                let gradient = gradient.reshape(shape)?;
                 Ok(pass::send(*node, gradient)?.then(|| stand_in.detach()))
             }
         }
@@ -225,11 +249,7 @@ struct Attached<F> {
 }
 
 impl<F: Fn(&Tensor, &Tensor) -> Result<Vec<Tensor>>> Attached<F> {
-    fn grads<const N: usize>(
-        &self,
-        res: &Tensor,
-        grad: &Tensor,
-    ) -> Result<[Option<Tensor>; N]> {
+    fn grads<const N: usize>(&self, res: &Tensor, grad: &Tensor) -> Result<[Option<Tensor>; N]> {
         crate::profile::begin();
         let (res, grad) = match &self.node {
             None => (res.detach(), grad.detach()),

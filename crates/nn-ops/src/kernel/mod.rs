@@ -18,6 +18,7 @@ use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 
 pub(crate) use attach::attach;
 pub(crate) use attach::attach_storage;
+pub(crate) use attach::attach_view;
 pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
 pub(crate) use gemm::{Mat, Threads, gemm};
 pub(crate) use panel::{COLUMNS, ROWS, panel_product};
@@ -65,6 +66,7 @@ pub(crate) trait Real: WithDType + Send + Sync + Default {
     fn erf(self) -> Self;
     /// `ln(1 + self)`.
     fn ln_1p(self) -> Self;
+    fn tanh(self) -> Self;
     fn of(v: f64) -> Self;
     fn larger(self, other: Self) -> Self;
     /// `self * a + b`, rounded once.
@@ -90,6 +92,9 @@ impl Real for f32 {
     #[inline(always)]
     fn ln_1p(self) -> Self {
         f32::ln_1p(self)
+    }
+    fn tanh(self) -> Self {
+        f32::tanh(self)
     }
     #[inline(always)]
     fn of(v: f64) -> Self {
@@ -126,6 +131,9 @@ impl Real for f64 {
     #[inline(always)]
     fn ln_1p(self) -> Self {
         f64::ln_1p(self)
+    }
+    fn tanh(self) -> Self {
+        f64::tanh(self)
     }
     #[inline(always)]
     fn of(v: f64) -> Self {

@@ -5,7 +5,7 @@ use candle_core::{CpuStorage, DType, InplaceOp2, InplaceOp3, Layout, Result, Ten
 use rayon::prelude::*;
 
 use super::AdamWConfig;
-use crate::kernel::{Real, dispatch};
+use crate::kernel::{Real, dispatch, wide};
 
 /// The constants of one update.
 #[derive(Clone, Copy)]
@@ -92,13 +92,30 @@ impl InplaceOp2 for Blend {
             let (b, r) = (<T as Real>::of(self.beta), <T as Real>::of(1.0 - self.beta));
             let zipped = m.par_chunks_mut(BLOCK).zip(g.par_chunks(BLOCK));
             // PyTorch's order of operations: lerp for the first moment, addcmul for the second.
-            if self.square {
-                zipped.for_each(|(m, g)| m.iter_mut().zip(g).for_each(|(m, g)| *m = *m * b + r * *g * *g));
-            } else {
-                zipped.for_each(|(m, g)| m.iter_mut().zip(g).for_each(|(m, g)| *m += r * (*g - *m)));
-            }
+            let blend = if self.square { second_moment::<T> } else { first_moment::<T> };
+            zipped.for_each(|(m, g)| blend(m, g, b, r));
             Ok(())
         })
+    }
+}
+
+wide! {
+    fn first_moment(m: &mut [T], g: &[T], _keep: T, rate: T) {
+        m.iter_mut().zip(g).for_each(|(m, g)| *m += rate * (*g - *m));
+    }
+}
+
+wide! {
+    fn second_moment(m: &mut [T], g: &[T], keep: T, rate: T) {
+        m.iter_mut().zip(g).for_each(|(m, g)| *m = *m * keep + rate * *g * *g);
+    }
+}
+
+wide! {
+    fn moved(p: &mut [T], m: &[T], v: &[T], keep: T, step: T, root: T, eps: T) {
+        for ((p, m), v) in p.iter_mut().zip(m).zip(v) {
+            *p = *p * keep - step * (*m / (Real::sqrt(*v) / root + eps));
+        }
     }
 }
 
@@ -123,11 +140,7 @@ impl InplaceOp3 for Update {
             let (keep, step, eps) = (of(self.keep), of(self.step_size), of(self.eps));
             let root = of(self.root_correction);
             let zipped = p.par_chunks_mut(BLOCK).zip(m.par_chunks(BLOCK)).zip(v.par_chunks(BLOCK));
-            zipped.for_each(|((p, m), v)| {
-                for ((p, m), v) in p.iter_mut().zip(m).zip(v) {
-                    *p = *p * keep - step * (*m / (Real::sqrt(*v) / root + eps));
-                }
-            });
+            zipped.for_each(|((p, m), v)| moved(p, m, v, keep, step, root, eps));
             Ok(())
         })
     }

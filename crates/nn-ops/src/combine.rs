@@ -1,0 +1,121 @@
+//! Sums and products of two tensors of one shape, and views, as operations of this crate: their gradients go straight to
+//! the operations that made their operands.
+
+use candle_core::{Result, Shape, Tensor};
+
+use crate::kernel::{self, Plan, Real, dispatch};
+
+/// Elements a thread takes at a time.
+const BLOCK: usize = 1 << 12;
+
+/// `a + b`.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !alike(a, b) {
+        return a + b;
+    }
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    dispatch!(a.dtype(), T => {
+        let ys = zipped::<T>(&a, &b, |x, y| x + y)?;
+        let backward = |_: &Tensor, grad: &Tensor| Ok(vec![grad.clone(), grad.clone()]);
+        kernel::attach("add", &[&a, &b], ys, a.shape(), backward)
+    })
+}
+
+/// `a b`, element by element.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !alike(a, b) {
+        return a * b;
+    }
+    let (a, b) = (a.contiguous()?, b.contiguous()?);
+    dispatch!(a.dtype(), T => {
+        let ys = zipped::<T>(&a, &b, |x, y| x * y)?;
+        let (ad, bd, needed) = (a.detach(), b.detach(), [a.track_op(), b.track_op()]);
+        let backward = move |_: &Tensor, grad: &Tensor| {
+            let times = |needed: bool, other: &Tensor| match needed {
+                true => kernel::from_vec(zipped::<T>(grad, other, |g, y| g * y)?, grad.shape()),
+                false => Ok(grad.clone()),
+            };
+            Ok(vec![times(needed[0], &bd)?, times(needed[1], &ad)?])
+        };
+        kernel::attach("mul", &[&a, &b], ys, a.shape(), backward)
+    })
+}
+
+fn alike(a: &Tensor, b: &Tensor) -> bool {
+    kernel::plan(a) == Plan::Fused
+        && kernel::plan(b) == Plan::Fused
+        && a.dtype() == b.dtype()
+        && a.dims() == b.dims()
+        && a.elem_count() > 0
+}
+
+fn zipped<T: Real>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync + Send) -> Result<Vec<T>> {
+    let (x, y) = (kernel::read(a)?, kernel::read(b)?);
+    let (x, y) = (x.slice::<T>()?, y.slice::<T>()?);
+    let mut out = vec![T::default(); x.len()];
+    kernel::par_chunks(&mut out, BLOCK, |i, out| {
+        let pairs = x[i * BLOCK..].iter().zip(&y[i * BLOCK..]);
+        out.iter_mut().zip(pairs).for_each(|(o, (x, y))| *o = f(*x, *y));
+    });
+    Ok(out)
+}
+
+/// The same values in another shape, without a copy where they lie in order.
+///
+/// # Errors
+/// When the shape has another number of elements.
+pub fn reshape(xs: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
+    let ys = xs.reshape(shape.into())?;
+    kernel::attach_view(xs, &ys);
+    Ok(ys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{audit, several, values};
+
+    #[test]
+    fn sums_and_products_pass_the_audit() -> Result<()> {
+        let (small, large) =
+            (several(&[&[3, 2, 5], &[3, 2, 5]])?, several(&[&[4, 61, 53], &[4, 61, 53]])?);
+        audit("add", &small, &large, &|x| add(&x[0], &x[1]), &|x| &x[0] + &x[1])?;
+        audit("mul", &small, &large, &|x| mul(&x[0], &x[1]), &|x| &x[0] * &x[1])?;
+        let factor = values(&[3, 2, 5], 9)?;
+        let by_constant = |x: &[Tensor]| mul(&factor, &mul(&x[0], &x[0])?);
+        crate::audit::gradients("mul by a constant and itself", &small[..1], &by_constant)?;
+        assert!(add(&small[0], &large[0]).is_err() && mul(&small[0], &large[0]).is_err());
+        Ok(())
+    }
+
+    /// Results that operations of this crate, views of them and Candle's operations use in turn, some of them twice.
+    #[test]
+    fn gradients_find_their_way() -> Result<()> {
+        let f = |x: &[Tensor]| {
+            let a = crate::gelu(&x[0])?;
+            let flat = reshape(&a, (6, 5))?;
+            let b = mul(&flat, &(flat.tanh()? * 2.0)?)?;
+            let c = crate::softmax(&reshape(&b, (3, 2, 5))?)?;
+            let d = add(&c, &reshape(&reshape(&flat, 30)?, (3, 2, 5))?)?;
+            add(&(&a * &d)?, &add(&d, &d)?)
+        };
+        crate::audit::gradients("a mixed graph", &several(&[&[3, 2, 5]])?, &f)?;
+        // A graph may be differentiated again, and results may outlive or go before what was made of them.
+        let x = candle_core::Var::from_tensor(&values(&[3, 2, 5], 1)?)?;
+        let inputs = [x.as_tensor().clone()];
+        let y = f(&inputs)?.sum_all()?;
+        let of = |y: &Tensor| -> Result<Vec<f64>> {
+            let grads = y.backward()?;
+            grads.get(&x).map_or_else(|| Ok(Vec::new()), |g| g.flatten_all()?.to_vec1())
+        };
+        let first = of(&y)?;
+        assert!(first.len() == 30 && first == of(&y)? && first == of(&f(&inputs)?.sum_all()?)?);
+        Ok(())
+    }
+}
