@@ -1,9 +1,9 @@
 //! 2-D convolution with any stride, padding and kernel, on odd sizes too.
 //!
 //! Candle's backward errs when stride > 1 leaves a remainder, and is several times slower than a GEMM. Here the CPU kernel
-//! unfolds tiles of output rows and multiplies, or saves three quarters of the products (`winograd`: f32, 3x3, stride 1, 32
-//! channels and 32 tiles or more); other devices crop the padded input to what the kernel touches, for which
-//! Candle's own convolution is right.
+//! multiplies panels filled from the maps (`direct`: stride 1), unfolds tiles of output rows (`image`), or saves three
+//! quarters of the products (`winograd`: f32, 3x3, stride 1, 32 channels and 32 tiles or more); other devices crop the padded
+//! input to what the kernel touches, for which Candle's own convolution is right.
 
 mod direct;
 mod image;
