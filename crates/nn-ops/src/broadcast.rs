@@ -73,9 +73,9 @@ pub fn scale_rows(xs: &Tensor, factors: &Tensor) -> Result<Tensor> {
 fn scaled<T: Real>(xs: &Tensor, factors: &Tensor, c: usize) -> Result<Vec<T>> {
     let (x, f) = (kernel::read(xs)?, kernel::read(factors)?);
     let (x, f) = (x.slice::<T>()?, f.slice::<T>()?);
-    let mut ys = x.to_vec();
-    kernel::par_chunks(&mut ys, c, |i, y| y.iter_mut().for_each(|y| *y *= f[i]));
-    Ok(ys)
+    Ok(kernel::par_filled(x.len(), c, |i, y| {
+        y.iter_mut().zip(&x[i * c..]).for_each(|(y, x)| *y = *x * f[i]);
+    }))
 }
 
 /// `Σ w_r x_r` of tensors of one shape with numbers `(R)`.
@@ -128,17 +128,24 @@ fn add_weighted(base: Option<Tensor>, x: &Tensor, weights: &Tensor, r: usize) ->
     let shape = x.shape().clone();
     dispatch!(x.dtype(), T => {
         let weight = kernel::read(weights)?.slice::<T>()?[r];
-        let mut ys = match &base {
-            Some(base) => kernel::read(base)?.slice::<T>()?.to_vec(),
-            None => vec![T::default(); x.elem_count()],
+        let ys = {
+            let (base, x) = (base.as_ref().map(kernel::read).transpose()?, kernel::read(&x)?);
+            let base = base.as_ref().map(|base| base.slice::<T>()).transpose()?;
+            let x = x.slice::<T>()?;
+            kernel::par_filled(x.len(), BLOCK, |i, y| {
+                if let Some(base) = base {
+                    y.copy_from_slice(&base[i * BLOCK..][..y.len()]);
+                }
+                y.iter_mut().zip(&x[i * BLOCK..]).for_each(|(y, x)| *y += weight * *x);
+            })
         };
-        add_multiple(&mut ys, kernel::read(&x)?.slice::<T>()?, weight);
         let (xd, count, with_base) = (x.detach(), weights.elem_count(), base.is_some());
         let backward = move |_: &Tensor, grad: &Tensor| {
             let (g, x) = (kernel::read(grad)?, kernel::read(&xd)?);
             let (g, x) = (g.slice::<T>()?, x.slice::<T>()?);
-            let mut dx = vec![T::default(); g.len()];
-            add_multiple(&mut dx, g, weight);
+            let dx = kernel::par_filled(g.len(), BLOCK, |i, d| {
+                d.iter_mut().zip(&g[i * BLOCK..]).for_each(|(d, g)| *d = weight * *g);
+            });
             let product = kernel::par_sum::<T, _>(g.len(), 1, 1, |range, sum| {
                 let pairs = g[range.clone()].chunks(BLOCK).zip(x[range].chunks(BLOCK));
                 sum[0] += pairs.map(|(g, x)| crate::norm::sum_of(g.len(), |i| g[i] * x[i])).sum::<T>();
@@ -151,12 +158,6 @@ fn add_weighted(base: Option<Tensor>, x: &Tensor, weights: &Tensor, r: usize) ->
         let inputs: Vec<&Tensor> = base.iter().chain([&x, weights]).collect();
         kernel::attach("weighted-sum", &inputs, ys, shape, backward)
     })
-}
-
-fn add_multiple<T: Real>(ys: &mut [T], xs: &[T], factor: T) {
-    kernel::par_chunks(ys, BLOCK, |i, y| {
-        y.iter_mut().zip(&xs[i * BLOCK..]).for_each(|(y, x)| *y += factor * *x);
-    });
 }
 
 #[cfg(test)]

@@ -55,15 +55,18 @@ fn alike(a: &Tensor, b: &Tensor) -> bool {
         && a.elem_count() > 0
 }
 
-fn zipped<T: Real>(a: &Tensor, b: &Tensor, f: impl Fn(T, T) -> T + Sync + Send) -> Result<Vec<T>> {
+/// `f(a, b)` of contiguous tensors of one shape, by all threads.
+pub(crate) fn zipped<T: Real>(
+    a: &Tensor,
+    b: &Tensor,
+    f: impl Fn(T, T) -> T + Sync + Send,
+) -> Result<Vec<T>> {
     let (x, y) = (kernel::read(a)?, kernel::read(b)?);
     let (x, y) = (x.slice::<T>()?, y.slice::<T>()?);
-    let mut out = vec![T::default(); x.len()];
-    kernel::par_chunks(&mut out, BLOCK, |i, out| {
+    Ok(kernel::par_filled(x.len(), BLOCK, |i, out| {
         let pairs = x[i * BLOCK..].iter().zip(&y[i * BLOCK..]);
         out.iter_mut().zip(pairs).for_each(|(o, (x, y))| *o = f(*x, *y));
-    });
-    Ok(out)
+    }))
 }
 
 /// The same values in another shape, without a copy where they lie in order.

@@ -6,10 +6,8 @@ use std::collections::HashMap;
 
 use candle_core::{DType, Result, Tensor, TensorId};
 
+use crate::combine::zipped;
 use crate::kernel::{self, dispatch};
-
-/// Elements a thread adds at a time.
-const BLOCK: usize = 1 << 12;
 
 thread_local! {
     /// The backward passes that run on this thread, the innermost last: a thread that waits for others may take up another
@@ -97,13 +95,6 @@ fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
         return a + b;
     }
     dispatch!(a.dtype(), T => {
-        let (x, y) = (kernel::read(a)?, kernel::read(b)?);
-        let (x, y) = (x.slice::<T>()?, y.slice::<T>()?);
-        let mut out = vec![T::default(); x.len()];
-        kernel::par_chunks(&mut out, BLOCK, |i, out| {
-            let pairs = x[i * BLOCK..].iter().zip(&y[i * BLOCK..]);
-            out.iter_mut().zip(pairs).for_each(|(o, (x, y))| *o = *x + *y);
-        });
-        kernel::from_vec(out, a.shape())
+        kernel::from_vec(zipped::<T>(a, b, |x, y| x + y)?, a.shape())
     })
 }

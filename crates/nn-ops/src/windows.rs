@@ -31,17 +31,16 @@ fn fused(xs: &Tensor, k: usize) -> Result<Tensor> {
     // The token that place `j` of window `i` shows.
     let token = move |i: usize, j: usize| (i + j).saturating_sub(k / 2).min(l - 1);
     dispatch!(xs.dtype(), T => {
-        let mut ys = vec![T::default(); b * l * c * k];
-        {
+        let ys = {
             let x = kernel::read(&xs)?;
             let x = x.slice::<T>()?;
-            kernel::par_chunks(&mut ys, c * k, |row, y| {
+            kernel::par_filled(b * l * c * k, c * k, |row, y: &mut [T]| {
                 for j in 0..k {
                     let from = &x[(row / l * l + token(row % l, j)) * c..][..c];
                     y[j..].iter_mut().step_by(k).zip(from).for_each(|(y, x)| *y = *x);
                 }
-            });
-        }
+            })
+        };
         let backward = move |_: &Tensor, grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
