@@ -18,11 +18,27 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("dmmi-model", &["nn-ops", "backbones", "mba-fusion"]),
     (
         "dmmi-train",
-        &["nn-ops", "backbones", "dmmi-model", "torch-files", "mapped-vec", "refzom-dataset", "metrics"],
+        &[
+            "nn-ops",
+            "backbones",
+            "dmmi-model",
+            "torch-files",
+            "mapped-vec",
+            "refzom-dataset",
+            "metrics",
+        ],
     ),
     (
         "dmmi-cli",
-        &["nn-ops", "dmmi-model", "mapped-vec", "refzom-dataset", "metrics", "dmmi-train", "dmmi-parity"],
+        &[
+            "nn-ops",
+            "dmmi-model",
+            "mapped-vec",
+            "refzom-dataset",
+            "metrics",
+            "dmmi-train",
+            "dmmi-parity",
+        ],
     ),
     (
         "dmmi-parity",

@@ -1,8 +1,8 @@
 //! Gradients by parameter name, out of Candle's store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
-use candle_core::{DType, Result, Tensor, Var, WithDType};
+use candle_core::{DType, Result, Storage, Tensor, Var, WithDType};
 
 use crate::kernel::{self, Plan, dispatch};
 use crate::norm::sum_of;
@@ -19,7 +19,7 @@ impl Gradients {
     pub fn of(loss: &Tensor, params: &[(String, Var)]) -> Result<Self> {
         let aside = Aside::begin(params.iter().map(|(_, var)| var.as_tensor().id()));
         let mut store = loss.backward()?;
-        let mut by_name = BTreeMap::new();
+        let (mut by_name, mut seen) = (BTreeMap::new(), HashSet::new());
         for (name, var) in params {
             let of_graph = store.remove(var.as_tensor());
             let found = match (of_graph, aside.take(var.as_tensor().id())) {
@@ -27,7 +27,10 @@ impl Gradients {
                 (one, other) => one.or(other),
             };
             if let Some(g) = found {
-                by_name.insert(name.clone(), g.detach().contiguous()?);
+                let g = g.detach().contiguous()?;
+                // An operation may give its gradient to two parameters as it is; they are scaled in place.
+                let apart = seen.insert(memory_of(&g));
+                by_name.insert(name.clone(), if apart { g } else { g.copy()? });
             }
         }
         Ok(Self { by_name })
@@ -102,6 +105,11 @@ impl Gradients {
     }
 }
 
+/// What two tensors have in common if a change of one is a change of the other.
+fn memory_of(t: &Tensor) -> usize {
+    std::ptr::from_ref::<Storage>(&t.storage_and_layout().0).addr()
+}
+
 fn sum_of_squares(g: &Tensor) -> Result<f64> {
     if kernel::plan(g) != Plan::Fused {
         return g.to_dtype(DType::F32)?.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar();
@@ -122,6 +130,18 @@ fn sum_of_squares(g: &Tensor) -> Result<f64> {
 mod tests {
     use super::*;
     use crate::audit::values;
+
+    #[test]
+    fn no_two_gradients_share_memory() -> Result<()> {
+        let var = |v: f32| Var::from_vec(vec![v; 8], 8, &candle_core::Device::Cpu);
+        let (a, b) = (var(1.0)?, var(2.0)?);
+        let loss = crate::add(&a, &b)?.sum_all()?;
+        let params = [("a".to_string(), a), ("b".to_string(), b)];
+        let found = Gradients::of(&loss, &params)?;
+        let memory = |name| found.get(name).map(memory_of);
+        assert!(memory("a").is_some() && memory("a") != memory("b"));
+        Ok(())
+    }
 
     fn named(values: &[(&str, Tensor)]) -> Gradients {
         Gradients::from_map(values.iter().map(|(n, t)| (n.to_string(), t.clone())).collect())

@@ -113,13 +113,9 @@ mod tests {
         };
         let (small, large) = (several(&[&[5, 3]])?, several(&[&[61, 7]])?);
         let of = |x: &Tensor| index(if x.dims()[0] == 5 { 11 } else { 2500 }, x.dims()[0]);
-        audit(
-            "relative-bias",
-            &small,
-            &large,
-            &|x| relative_bias(&x[0], &of(&x[0])?),
-            &|x| composed(&x[0], &of(&x[0])?),
-        )?;
+        audit("relative-bias", &small, &large, &|x| relative_bias(&x[0], &of(&x[0])?), &|x| {
+            composed(&x[0], &of(&x[0])?)
+        })?;
         assert!(relative_bias(&small[0], &index(4, 4)?).is_err());
         assert!(RowIndex::new(vec![0, 5], 5, &Device::Cpu).is_err());
         Ok(())
