@@ -96,14 +96,14 @@ pub struct SyntheticConfig {
 }
 
 impl SyntheticConfig {
-    /// 64x64 pictures, 14,400 scenes to learn from, three or four objects of four colours and three shapes each, four
+    /// 64x64 pictures, 20,800 scenes to learn from, three or four objects of four colours and three shapes each, four
     /// sentences about each: small enough to learn from scratch in minutes on two CPU cores.
     pub fn quickstart() -> Self {
         Self {
             seed: 1,
             width: 64,
             height: 64,
-            train_scenes: 14_400,
+            train_scenes: 20_800,
             val_scenes: 100,
             test_scenes: 300,
             sentences_per_scene: 4,
