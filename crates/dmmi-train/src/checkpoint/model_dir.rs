@@ -114,6 +114,9 @@ pub fn read_model_file(path: impl AsRef<Path>) -> Result<(PathBuf, ModelFile)> {
 /// Loads the model that `path` means (see [`find_checkpoint`]), or a checkpoint of the authors ([`load_release`]): every tensor of the network must be in the file in its shape, and
 /// nothing else.
 ///
+/// On the CPU, in a program with [`mapped_vec`]'s allocator, f32 weights stay in the pages of their file: it may be replaced
+/// ([`save_model`] does), but not cut short while the model lives.
+///
 /// # Errors
 /// [`Error::Checkpoint`] or [`Error::Read`], naming the file and the first tensor at fault.
 pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<LoadedModel> {
