@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{softmax, weighted_sum};
+use nn_ops::{reshape, softmax, weighted_sum};
 
 use crate::{Lambda, Variant};
 
@@ -38,17 +38,19 @@ impl Scales {
         })
     }
 
-    /// Maps `(B, 1, rows, columns)` to one.
+    /// Maps `(B, 1, rows, columns)` to one `(B, rows, columns)`.
     pub(crate) fn combine(&self, maps: &[Tensor]) -> Result<Tensor> {
         let Some(first) = maps.first() else { bail!("no similarity maps to weigh") };
-        match self {
-            Self::Softmax(numbers) => weighted_sum(maps, &softmax(numbers)?),
-            Self::Plain(numbers) => weighted_sum(maps, numbers),
-            Self::Mean if maps.len() == 1 => Ok(first.clone()),
+        let map = match self {
+            Self::Softmax(numbers) => weighted_sum(maps, &softmax(numbers)?)?,
+            Self::Plain(numbers) => weighted_sum(maps, numbers)?,
+            Self::Mean if maps.len() == 1 => first.clone(),
             Self::Mean => {
-                let rest = maps[1..].iter().try_fold(first.clone(), |sum, map| sum + map)?;
-                rest / maps.len() as f64
+                let sum = maps[1..].iter().try_fold(first.clone(), |sum, map| sum + map)?;
+                (sum / maps.len() as f64)?
             }
-        }
+        };
+        let (b, _, rows, columns) = map.dims4()?;
+        reshape(&map, (b, rows, columns))
     }
 }

@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul, reshape};
+use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul};
 
 use crate::centred::Centred;
 use crate::config::{TEXT_NARROWING, TEXT_WINDOWS, beside};
@@ -93,9 +93,7 @@ impl VisionToText {
                 (maps, None)
             }
         };
-        let map = self.scales.combine(&maps)?;
-        let (b, _, rows, columns) = map.dims4()?;
-        let map = reshape(&map, (b, rows, columns))?; // (B, L, N)
+        let map = self.scales.combine(&maps)?; // (B, L, N)
         let gathered = match (&self.maps, centred) {
             (_, Some(centred)) => centred.gathered(&map, self.value.weight())?,
             (maps, None) => {

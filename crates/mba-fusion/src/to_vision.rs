@@ -4,7 +4,7 @@
 
 use candle_core::{Result, Tensor, bail};
 use candle_nn::VarBuilder;
-use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul, reshape, scale_rows};
+use nn_ops::{Linear, Probe, conv1x1, instance_norm, linear_no_bias, matmul, scale_rows};
 
 use crate::config::{VISION_NARROWING, VISION_WINDOWS, beside};
 use crate::scales::Scales;
@@ -93,9 +93,7 @@ impl TextToVision {
                 maps
             }
         };
-        let map = self.scales.combine(&maps)?;
-        let (b, _, rows, columns) = map.dims4()?;
-        let map = reshape(&map, (b, rows, columns))?; // (B, N, L)
+        let map = self.scales.combine(&maps)?; // (B, N, L)
         let out = instance_norm(&self.out.forward(&matmul(&map, &value)?)?, IN_EPS)?;
         probe.record("out_v", &out);
         Ok(out)

@@ -23,12 +23,14 @@ pub fn add_repeated(xs: &Tensor, part: &Tensor) -> Result<Tensor> {
     let (shape, of_part) = (xs.shape().clone(), part.shape().clone());
     let each = part.elem_count();
     dispatch!(xs.dtype(), T => {
-        let mut ys = kernel::read(&xs)?.slice::<T>()?.to_vec();
-        {
-            let part = kernel::read(&part)?;
-            let part = part.slice::<T>()?;
-            kernel::par_chunks(&mut ys, each, |_, y| y.iter_mut().zip(part).for_each(|(y, p)| *y += *p));
-        }
+        let ys = {
+            let (x, part) = (kernel::read(&xs)?, kernel::read(&part)?);
+            let (x, part) = (x.slice::<T>()?, part.slice::<T>()?);
+            kernel::par_filled(x.len(), each, |i, y: &mut [T]| {
+                let pairs = x[i * each..].iter().zip(part);
+                y.iter_mut().zip(pairs).for_each(|(y, (x, p))| *y = *x + *p);
+            })
+        };
         let backward = move |_: &Tensor, grad: &Tensor| {
             let sums = kernel::column_sums(kernel::read(grad)?.slice::<T>()?, each);
             Ok(vec![grad.clone(), kernel::from_vec(sums, of_part.clone())?])

@@ -59,8 +59,7 @@ fn fused(logits: &Tensor, masks: &Tensor, weights: [f32; 2]) -> Result<Tensor> {
             let (z, g) = (kernel::read(&zd)?, kernel::read(grad)?);
             let z = z.slice::<T>()?;
             let factor = g.slice::<T>()?[0] / <T as Real>::of(total);
-            let mut dz = vec![T::default(); z.len()];
-            kernel::par_chunks(&mut dz, cells, |p, plane| {
+            let dz = kernel::par_filled(z.len(), cells, |p, plane| {
                 let [back, fore] = [0, 1].map(|c| &z[(p / 2 * 2 + c) * cells..][..cells]);
                 let sign = if p % 2 == 1 { factor } else { -factor };
                 gradients::<T>(back, fore, &masks[p / 2 * cells..][..cells], weights, sign, plane);

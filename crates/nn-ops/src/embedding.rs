@@ -36,12 +36,12 @@ fn fused(
 ) -> Result<Tensor> {
     let shape = table.shape().clone();
     dispatch!(table.dtype(), T => {
-        let mut ys = vec![T::default(); ids.len() * d];
-        {
+        let ys = {
             let rows = kernel::read(table)?;
             let rows = rows.slice::<T>()?;
-            kernel::par_chunks(&mut ys, d, |i, y| y.copy_from_slice(&rows[ids[i] as usize * d..][..d]));
-        }
+            let row = |i: usize| &rows[ids[i] as usize * d..][..d];
+            kernel::par_filled(ids.len() * d, d, |i, y| y.copy_from_slice(row(i)))
+        };
         let backward = move |_: &Tensor, grad: &Tensor| {
             let g = kernel::read(grad)?;
             let mut dt = vec![T::default(); shape.elem_count()];

@@ -44,8 +44,7 @@ fn fused(xs: &Tensor, k: usize) -> Result<Tensor> {
         let backward = move |_: &Tensor, grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
-            let mut dx = vec![T::default(); b * l * c];
-            kernel::par_chunks(&mut dx, l * c, |sample, dx| {
+            let dx = kernel::par_filled(b * l * c, l * c, |sample, dx: &mut [T]| {
                 for (i, row) in g[sample * l * c * k..].chunks_exact(c * k).take(l).enumerate() {
                     for j in 0..k {
                         let to = &mut dx[token(i, j) * c..][..c];

@@ -127,9 +127,9 @@ pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<LoadedModel
     }
     let (folder, file) = read_model_file(path)?;
     let store = ParamStore::new(0);
-    let weights = WeightsReader::open(&folder.join(WEIGHTS))?;
     let committed = folder.join("MANIFEST").exists();
     let read = || -> Result<()> {
+        let weights = WeightsReader::open(&folder.join(WEIGHTS))?;
         // A network that names the parameters; the one that is used shares their values and records no graph.
         if let Some(vectors) = weights.mapped()? {
             Dmmi::new(&file.model, store.taking(vectors, DType::F32, device))?;

@@ -3,7 +3,9 @@
 //! All images of a batch are one product, so maps of 2x2 cells fill panels too. The gradient of the input is the convolution
 //! of the output's gradient with the filters turned round. Sums are taken in an order that the sizes alone decide.
 
+use std::iter::StepBy;
 use std::ops::Range;
+use std::slice::IterMut;
 
 use rayon::prelude::*;
 
@@ -66,31 +68,41 @@ fn groups(g: &Geometry) -> impl Iterator<Item = Range<usize>> {
 /// The filters as left panels, for each run of the terms of a sum: inputs, rows and columns of the kernel.
 fn pack<T: Real>(g: &Geometry, w: &[T], taps: Taps) -> Scratch<T> {
     let (m, patch, kernel) = (g.c_out, g.patch(), g.kh * g.kw);
+    left_panels(m, patch, |row, run, out| match taps {
+        Taps::Forward => out.zip(&w[row * patch..][run]).for_each(|(o, v)| *o = *v),
+        Taps::Backward => {
+            let (mut input, mut tap) = (run.start / kernel, run.start % kernel);
+            for o in out {
+                *o = w[(input * m + row) * kernel + kernel - 1 - tap];
+                tap += 1;
+                if tap == kernel {
+                    (input, tap) = (input + 1, 0);
+                }
+            }
+        }
+    })
+}
+
+/// `m` rows of `k` values as left panels, for each run of the values: `fill` writes a run of a row, rows past the last are
+/// zero.
+fn left_panels<T: Real>(
+    m: usize,
+    k: usize,
+    fill: impl Fn(usize, Range<usize>, StepBy<IterMut<'_, T>>) + Send + Sync,
+) -> Scratch<T> {
     let panels = m.div_ceil(ROWS);
-    let mut all = Scratch::new(panels * ROWS * patch);
+    let mut all = Scratch::new(panels * ROWS * k);
     let mut rest = &mut all[..];
-    for run in runs(patch, DEPTH) {
+    for run in runs(k, DEPTH) {
         let (out, others) = rest.split_at_mut(panels * ROWS * run.len());
         rest = others;
         kernel::par_chunks(out, ROWS * run.len(), |p, out| {
             for l in 0..ROWS {
-                let row = p * ROWS + l;
-                let out = out.chunks_exact_mut(ROWS).map(|o| &mut o[l]);
-                match taps {
-                    _ if row >= m => out.for_each(|o| *o = T::default()),
-                    Taps::Forward => {
-                        out.zip(&w[row * patch..][run.clone()]).for_each(|(o, v)| *o = *v);
-                    }
-                    Taps::Backward => {
-                        let (mut input, mut tap) = (run.start / kernel, run.start % kernel);
-                        for o in out {
-                            *o = w[(input * m + row) * kernel + kernel - 1 - tap];
-                            tap += 1;
-                            if tap == kernel {
-                                (input, tap) = (input + 1, 0);
-                            }
-                        }
-                    }
+                let (row, out) = (p * ROWS + l, out[l..].iter_mut().step_by(ROWS));
+                if row < m {
+                    fill(row, run.clone(), out);
+                } else {
+                    out.for_each(|o| *o = T::default());
                 }
             }
         });
@@ -294,31 +306,16 @@ fn channels_last<T: Real>(g: &Geometry, x: &[T]) -> Scratch<T> {
 
 /// The gradient above, `(B, Cout, cells)`, as left panels of outputs, for each run of cells.
 fn gradient_panels<T: Real>(g: &Geometry, dy: &[T]) -> Scratch<T> {
-    let (cells, n) = (g.ho * g.wo, g.b * g.ho * g.wo);
-    let panels = g.c_out.div_ceil(ROWS);
-    let mut all = Scratch::new(panels * ROWS * n);
-    let mut rest = &mut all[..];
-    for run in runs(n, DEPTH) {
-        let (out, others) = rest.split_at_mut(panels * ROWS * run.len());
-        rest = others;
-        kernel::par_chunks(out, ROWS * run.len(), |p, out| {
-            for l in 0..ROWS {
-                let row = p * ROWS + l;
-                let mut to = out.chunks_exact_mut(ROWS).map(|o| &mut o[l]);
-                if row >= g.c_out {
-                    to.for_each(|v| *v = T::default());
-                    continue;
-                }
-                let mut column = run.start;
-                while column < run.end {
-                    let (image, cell) = (column / cells, column % cells);
-                    let here = (cells - cell).min(run.end - column);
-                    let from = &dy[(image * g.c_out + row) * cells + cell..][..here];
-                    (&mut to).zip(from).for_each(|(to, v)| *to = *v);
-                    column += here;
-                }
-            }
-        });
-    }
-    all
+    let cells = g.ho * g.wo;
+    left_panels(g.c_out, g.b * cells, |row, run, mut to| {
+        let mut column = run.start;
+        while column < run.end {
+            let (image, cell) = (column / cells, column % cells);
+            let here = (cells - cell).min(run.end - column);
+            let from = &dy[(image * g.c_out + row) * cells + cell..][..here];
+            // `from` ends first, and takes no value of `to` with it.
+            from.iter().zip(&mut to).for_each(|(v, to)| *to = *v);
+            column += here;
+        }
+    })
 }

@@ -91,6 +91,7 @@ impl Real for f32 {
     fn ln_1p(self) -> Self {
         f32::ln_1p(self)
     }
+    #[inline(always)]
     fn tanh(self) -> Self {
         f32::tanh(self)
     }
@@ -130,6 +131,7 @@ impl Real for f64 {
     fn ln_1p(self) -> Self {
         f64::ln_1p(self)
     }
+    #[inline(always)]
     fn tanh(self) -> Self {
         f64::tanh(self)
     }
