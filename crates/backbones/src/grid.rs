@@ -1,7 +1,7 @@
 //! A map of feature vectors, kept as tokens with its extent.
 
 use candle_core::{Result, Tensor, bail};
-use nn_ops::{reshape, turn};
+use nn_ops::{map_to_tokens, tokens_to_map};
 
 /// Tokens `(B, N, C)` of a map of `h` by `w` cells, `N = h w`, row-major.
 #[derive(Clone, Debug)]
@@ -23,14 +23,13 @@ impl FeatureGrid {
 
     /// From a map `(B, C, h, w)`.
     pub fn from_map(map: &Tensor) -> Result<Self> {
-        let (b, c, h, w) = map.dims4()?;
-        Ok(Self { tokens: turn(&reshape(map, (b, c, h * w))?)?, extent: (h, w) })
+        let (_, _, h, w) = map.dims4()?;
+        Ok(Self { tokens: map_to_tokens(map)?, extent: (h, w) })
     }
 
     /// As a map `(B, C, h, w)`.
     pub fn to_map(&self) -> Result<Tensor> {
-        let (b, _, c) = self.tokens.dims3()?;
-        reshape(&turn(&self.tokens)?, (b, c, self.extent.0, self.extent.1))
+        tokens_to_map(&self.tokens, self.extent)
     }
 
     /// Other tokens of the same extent.

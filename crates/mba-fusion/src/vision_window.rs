@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use nn_ops::{
     Conv2dConfig, Linear, ScoreTerms, attention_softmax, conv1x1, conv2d, default_init,
-    instance_norm, matmul_nt, reshape, scale_rows, turn,
+    instance_norm, map_to_tokens, matmul_nt, reshape, scale_rows, tokens_to_map,
 };
 
 use crate::stage::each;
@@ -46,17 +46,17 @@ impl VisionWindow {
     pub(crate) fn forward(
         &self,
         visual: &Tensor,
-        (h, w): (usize, usize),
+        extent: (usize, usize),
         words: &Tensor,
         mask: &Tensor,
         score_mask: &Tensor,
     ) -> Result<Tensor> {
-        let (b, n, c) = visual.dims3()?;
+        let (_, n, _) = visual.dims3()?;
         let q = instance_norm(&self.query.forward(visual)?, IN_EPS)?;
-        let q = reshape(&turn(&q)?, (b, q.dim(2)?, h, w))?;
+        let q = tokens_to_map(&q, extent)?;
         let padding = Conv2dConfig::new(1, self.size / 2);
         let q = conv2d(&q, &self.window, Some(&self.window_bias), padding)?;
-        let q = instance_norm(&turn(&reshape(&q, (b, c, n))?)?, IN_EPS)?;
+        let q = instance_norm(&map_to_tokens(&q)?, IN_EPS)?;
         let key = scale_rows(&self.key.forward(words)?, mask)?;
         let scores = matmul_nt(&each(&q, key.dim(0)?)?, &key)?;
         let scores = reshape(&scores, (key.dim(0)?, 1, n, key.dim(1)?))?;

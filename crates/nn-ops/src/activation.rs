@@ -31,6 +31,8 @@ pub fn tanh(xs: &Tensor) -> Result<Tensor> {
         Plan::Fused => dispatch!(xs.dtype(), T => {
             elementwise::<T>("tanh", xs, tanh_values, tanh_gradients)
         }),
+        #[cfg(feature = "cuda")]
+        Plan::Cuda => crate::cuda::tanh(xs),
         _ => xs.tanh(),
     }
 }

@@ -16,6 +16,10 @@ pub fn add_repeated(xs: &Tensor, part: &Tensor) -> Result<Tensor> {
     if xs.rank() == 0 || xs.dims()[1..] != *part.dims() {
         bail!("add_repeated: {:?} to every sample of {:?}", part.dims(), xs.dims());
     }
+    #[cfg(feature = "cuda")]
+    if kernel::plan(xs) == Plan::Cuda {
+        return crate::cuda::add_repeated(xs, part);
+    }
     if kernel::plan(xs) != Plan::Fused || xs.dtype() != part.dtype() || xs.elem_count() == 0 {
         return add_repeated_composed(xs, part);
     }
@@ -58,6 +62,10 @@ pub fn scale_rows(xs: &Tensor, factors: &Tensor) -> Result<Tensor> {
         bail!("scale_rows: factors {:?} for {dims:?}", factors.dims());
     }
     let factors = factors.detach();
+    #[cfg(feature = "cuda")]
+    if kernel::plan(xs) == Plan::Cuda {
+        return crate::cuda::scale_parts("scale-rows", xs, &factors);
+    }
     if kernel::plan(xs) != Plan::Fused || xs.dtype() != factors.dtype() || xs.elem_count() == 0 {
         return xs.broadcast_mul(&factors);
     }
@@ -89,6 +97,10 @@ pub fn weighted_sum(xs: &[Tensor], weights: &Tensor) -> Result<Tensor> {
     if weights.dims() != [xs.len()] || xs.iter().any(|x| x.dims() != first.dims()) {
         let shapes: Vec<&[usize]> = xs.iter().map(Tensor::dims).collect();
         bail!("weighted_sum: weights {:?} for {shapes:?}", weights.dims());
+    }
+    #[cfg(feature = "cuda")]
+    if xs.iter().all(|x| kernel::plan(x) == Plan::Cuda && x.dtype() == first.dtype()) {
+        return crate::cuda::weighted_sum(xs, weights);
     }
     let alike = xs.iter().all(|x| x.dtype() == weights.dtype());
     if kernel::plan(first) != Plan::Fused || !alike || first.elem_count() == 0 {

@@ -3,7 +3,7 @@
 
 use candle_core::{Result, Shape, Tensor};
 
-use crate::kernel::{self, Plan, Real, dispatch};
+use crate::kernel::{self, Plan, Real, View, dispatch};
 
 /// Elements a thread takes at a time.
 const BLOCK: usize = 1 << 12;
@@ -13,7 +13,11 @@ const BLOCK: usize = 1 << 12;
 /// # Errors
 /// When the shapes differ.
 pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !alike(a, b) {
+    #[cfg(feature = "cuda")]
+    if alike(a, b, Plan::Cuda) {
+        return crate::cuda::add_scaled(a, b, None);
+    }
+    if !alike(a, b, Plan::Fused) {
         return a + b;
     }
     let (a, b) = (a.contiguous()?, b.contiguous()?);
@@ -29,7 +33,11 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// When the shapes differ.
 pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    if !alike(a, b) {
+    #[cfg(feature = "cuda")]
+    if alike(a, b, Plan::Cuda) {
+        return crate::cuda::mul(a, b);
+    }
+    if !alike(a, b, Plan::Fused) {
         return a * b;
     }
     let (a, b) = (a.contiguous()?, b.contiguous()?);
@@ -47,9 +55,9 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     })
 }
 
-fn alike(a: &Tensor, b: &Tensor) -> bool {
-    kernel::plan(a) == Plan::Fused
-        && kernel::plan(b) == Plan::Fused
+fn alike(a: &Tensor, b: &Tensor, plan: Plan) -> bool {
+    kernel::plan(a) == plan
+        && kernel::plan(b) == plan
         && a.dtype() == b.dtype()
         && a.dims() == b.dims()
         && a.elem_count() > 0
@@ -75,7 +83,16 @@ pub(crate) fn zipped<T: Real>(
 /// When the shape has another number of elements.
 pub fn reshape(xs: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     let ys = xs.reshape(shape.into())?;
-    kernel::attach_view(xs, &ys);
+    kernel::attach_view(xs, &ys, View::Reshaped(xs.shape().clone()));
+    Ok(ys)
+}
+
+/// The same values with the dimensions in another order, without a copy.
+pub(crate) fn permute(xs: &Tensor, order: [usize; 4]) -> Result<Tensor> {
+    let ys = xs.permute(order)?;
+    let mut back = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(i, from)| back[*from] = i);
+    kernel::attach_view(xs, &ys, View::Permuted(back));
     Ok(ys)
 }
 

@@ -164,7 +164,7 @@ pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
             let mask = Tensor::from_vec(mask, shape, xs.device())?.to_dtype(xs.dtype())?;
             #[cfg(feature = "cuda")]
             if kernel::plan(xs) == Plan::Cuda {
-                return crate::cuda::scale_samples(xs, &mask.flatten_all()?);
+                return crate::cuda::scale_parts("drop-path", xs, &mask);
             }
             xs.broadcast_mul(&mask)
         }

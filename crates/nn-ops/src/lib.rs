@@ -75,5 +75,5 @@ pub use relative::{RowIndex, relative_bias};
 pub use rows::{RowMap, take_rows};
 pub use softmax::{ScoreTerms, attention_softmax, softmax};
 pub use transfer::{TensorSource, Transfer};
-pub use turn::turn;
+pub use turn::{map_to_tokens, tokens_to_map, turn};
 pub use windows::text_windows;

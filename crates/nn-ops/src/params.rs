@@ -37,6 +37,8 @@ impl ParamStore {
     }
 
     /// A builder that creates what a model asks for: trainable variables drawn from the hints of its layers.
+    ///
+    /// In half precision vectors (biases, norms) are f32 all the same: they are small, and operations add them in f32.
     pub fn builder(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
         self.creating(First::Drawn, dtype, device)
     }
@@ -202,6 +204,7 @@ impl SimpleBackend for Creating {
             }
             return Ok(v.as_tensor().clone());
         }
+        let dtype = stored(dtype, s.rank());
         let var = match self.first.take(name, s.elem_count()) {
             Some(vector) if dtype == DType::F32 => Var::from_vec(vector, s, dev)?,
             Some(vector) => {
@@ -232,6 +235,14 @@ impl SimpleBackend for Creating {
     }
 }
 
+/// The type of a parameter of some rank in a model of type `dtype`.
+fn stored(dtype: DType, rank: usize) -> DType {
+    match dtype {
+        DType::BF16 | DType::F16 if rank < 2 => DType::F32,
+        _ => dtype,
+    }
+}
+
 struct Frozen {
     store: ParamStore,
 }
@@ -247,7 +258,7 @@ impl SimpleBackend for Frozen {
 
     fn get_unchecked(&self, name: &str, dtype: DType, dev: &Device) -> Result<Tensor> {
         let Some(v) = self.store.get(name) else { bail!("{name} is not in the parameter store") };
-        v.as_detached_tensor().to_dtype(dtype)?.to_device(dev)
+        v.as_detached_tensor().to_dtype(stored(dtype, v.rank()))?.to_device(dev)
     }
 
     fn contains_tensor(&self, name: &str) -> bool {

@@ -18,8 +18,9 @@ use crate::relative::{RowIndex, relative_bias};
 use crate::rows::{RowMap, take_rows};
 use crate::softmax::{ScoreTerms, attention_softmax, softmax};
 use crate::{
-    Gradients, Mode, Noise, activation, box_sum2d, embedding, global_avg_pool, linear, matmul,
-    matmul_nt, max_pool2d, run_sum, text_windows, turn,
+    Gradients, Mode, Noise, activation, add, add_repeated, box_sum2d, embedding, global_avg_pool,
+    linear, map_to_tokens, matmul, matmul_nt, max_pool2d, mul, run_sum, scale_rows, text_windows,
+    tokens_to_map, turn, weighted_sum,
 };
 
 /// One comparison.
@@ -185,6 +186,48 @@ fn cases() -> Vec<Case> {
         case("take rows, by fours", &[&[3, 4, 8]], 1, |x| {
             take_rows(&x[0], &RowMap::new([Some(2), None, Some(0)], 4)?, None)
         }),
+        case("conv 3x3 of tokens", &[&[2, 35, 8], &[16, 8, 3, 3], &[16]], 1, of_tokens(3)),
+        case("conv 5x5 of tokens", &[&[2, 35, 16], &[8, 16, 5, 5], &[8]], 1, of_tokens(5)),
+        case("conv 3x3 of tokens, odd channels", &[&[2, 35, 5], &[3, 5, 3, 3]], 1, of_tokens(3)),
+        case("conv 1x1 of tokens", &[&[2, 35, 12], &[2, 12, 1, 1], &[2]], 1, of_tokens(1)),
+        case("batch norm of tokens", &[&[3, 35, 8], &[8], &[8]], 1, |x| {
+            let map = tokens_to_map(&x[0], (5, 7))?;
+            batch_norm_for_selftest(&[map, x[1].clone(), x[2].clone()])
+        }),
+        case("batch norm of many tokens", &[&[2, 1200, 35], &[35], &[35]], 1, |x| {
+            let map = tokens_to_map(&x[0], (30, 40))?;
+            map_to_tokens(&batch_norm_for_selftest(&[map, x[1].clone(), x[2].clone()])?)
+        }),
+        case("resize beside tokens", &[&[2, 12, 8], &[2, 70, 4]], 2, |x| {
+            let (coarse, fine) = (tokens_to_map(&x[0], (3, 4))?, tokens_to_map(&x[1], (10, 7))?);
+            resize_beside(&coarse, &fine, Align::Corners)
+        }),
+        case("resize a map beside tokens", &[&[2, 3, 3, 4], &[2, 35, 5]], 2, |x| {
+            resize_beside(&x[0], &tokens_to_map(&x[1], (5, 7))?, Align::Corners)
+        }),
+        case("average of tokens", &[&[2, 35, 6]], 1, |x| {
+            global_avg_pool(&tokens_to_map(&x[0], (5, 7))?)
+        }),
+        case("maps of tokens", &[&[2, 35, 6], &[2, 35, 6]], 2, |x| {
+            let (a, b) = (tokens_to_map(&x[0], (5, 7))?, tokens_to_map(&x[1], (5, 7))?);
+            let sum = add(&activation::relu(&a)?, &b)?;
+            add(&map_to_tokens(&sum)?, &map_to_tokens(&a)?)
+        }),
+        case("tanh", &[&[5, 7, 3]], 1, |x| activation::tanh(&x[0])),
+        case("sum and product", &[&[5, 7, 3], &[5, 7, 3]], 2, |x| {
+            mul(&add(&x[0], &x[1])?, &mul(&x[1], &x[1])?)
+        }),
+        case("sum with a part", &[&[3, 5, 7], &[5, 7]], 1, |x| add_repeated(&x[0], &x[1])),
+        case("rows by factors", &[&[3, 5, 7]], 1, |x| {
+            scale_rows(
+                &x[0],
+                &values(&[3, 5, 1], 5)?.to_device(x[0].device())?.to_dtype(x[0].dtype())?,
+            )
+        }),
+        case("weighted sum", &[&[2, 1, 35, 5], &[2, 1, 35, 5], &[2, 1, 35, 5], &[3]], 3, |x| {
+            weighted_sum(&x[..3], &x[3])
+        }),
+        case("weighted sum of one", &[&[2, 3, 700, 5], &[1]], 1, |x| weighted_sum(&x[..1], &x[1])),
         case("turn", &[&[2, 35, 37]], 1, |x| turn(&x[0])),
         case("attend, one projection", &[&[4, 9, 3 * 2 * 5], &[2, 9, 9]], 1, |x| {
             attended(Projected::One(&x[0]), x.get(1), 2, 0.0)
@@ -226,6 +269,14 @@ fn cases() -> Vec<Case> {
         case("text windows", &[&[2, 6, 5]], 1, |x| text_windows(&x[0], 3)),
         case("global average", &[&[2, 3, 5, 7]], 1, |x| global_avg_pool(&x[0])),
     ]
+}
+
+/// A convolution with a square kernel of a map of 5 x 7 cells, tokens to tokens.
+fn of_tokens(k: usize) -> impl Fn(&[Tensor]) -> Result<Tensor> {
+    move |x| {
+        let map = tokens_to_map(&x[0], (5, 7))?;
+        map_to_tokens(&conv2d(&map, &x[1], x.get(2), Conv2dConfig::new(1, k / 2))?)
+    }
 }
 
 /// With a mask over all keys of every second group where there is a bias.

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use crate::combine::reshape;
 use crate::kernel::{self, Plan, Real, dispatch};
 
 /// Side of the square that is turned at once: 16 f32 fill a cache line.
@@ -32,6 +33,32 @@ pub fn turn(xs: &Tensor) -> Result<Tensor> {
         };
         kernel::attach("turn", &[&xs], ys, (b, c, n), backward)
     })
+}
+
+/// Tokens `(B, N, C)` of a map of `(h, w)` cells as a map `(B, C, h, w)`. In bf16 on a GPU with cuDNN, whose
+/// tensor cores want it so, it is a view with its channels last in memory; elsewhere it lies in order.
+///
+/// # Errors
+/// When the tokens do not fill the map.
+pub fn tokens_to_map(tokens: &Tensor, (h, w): (usize, usize)) -> Result<Tensor> {
+    let (b, _, c) = tokens.dims3()?;
+    #[cfg(feature = "cudnn")]
+    if kernel::plan(tokens) == Plan::Cuda && tokens.dtype() == candle_core::DType::BF16 {
+        return crate::cuda::map_of(&reshape(tokens, (b, h, w, c))?);
+    }
+    reshape(&turn(tokens)?, (b, c, h, w))
+}
+
+/// A map `(B, C, h, w)` in either layout as tokens `(B, N, C)`.
+pub fn map_to_tokens(map: &Tensor) -> Result<Tensor> {
+    let (b, c, h, w) = map.dims4()?;
+    #[cfg(feature = "cuda")]
+    if kernel::plan(map) == Plan::Cuda
+        && let Some(last) = crate::cuda::behind(map)?
+    {
+        return reshape(&last, (b, h * w, c));
+    }
+    turn(&reshape(map, (b, c, h * w))?)
 }
 
 /// Matrices `(n, c)` one after another to `(c, n)`.

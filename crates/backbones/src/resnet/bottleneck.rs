@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{After, BatchNorm2d, Conv2d, Conv2dConfig, Mode, batch_norm2d, relu};
+use nn_ops::{After, BatchNorm2d, Conv2d, Conv2dConfig, Mode, add, batch_norm2d, relu};
 
 /// Output channels of a bottleneck per inner channel.
 pub(super) const EXPANSION: usize = 4;
@@ -63,6 +63,6 @@ impl Bottleneck {
             Some(s) => apply(s, xs, After::Nothing)?,
             None => xs.clone(),
         };
-        relu(&(ys + short)?)
+        relu(&add(&ys, &short)?)
     }
 }

@@ -45,6 +45,15 @@ pub enum After {
     Relu,
 }
 
+impl After {
+    pub(crate) fn apply(self, xs: Tensor) -> Result<Tensor> {
+        match self {
+            Self::Nothing => Ok(xs),
+            Self::Relu => relu(&xs),
+        }
+    }
+}
+
 /// 2-D cross-correlation: `(B, Cin, h, w)`, weight `(Cout, Cin, kh, kw)`, bias `(Cout)` to `(B, Cout, h', w')`.
 ///
 /// # Errors
@@ -216,10 +225,7 @@ impl Conv2d {
         after: After,
         mode: Mode,
     ) -> Result<Tensor> {
-        let plain = || {
-            let ys = norm.forward_t(&self.forward(xs)?, mode)?;
-            if after == After::Relu { relu(&ys) } else { Ok(ys) }
-        };
+        let plain = || norm.forward_then(&self.forward(xs)?, after, mode);
         let tracked = [Some(xs), Some(&self.weight), self.bias.as_ref()];
         let tracked = tracked.iter().flatten().any(|t| t.track_op());
         let alike = self.weight.dtype() == xs.dtype();

@@ -14,7 +14,7 @@ use candle_core::cuda_backend::cudarc::cudnn::{
     FilterDescriptor, TensorDescriptor,
 };
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr};
-use candle_core::{CudaDevice, DType, Error, Result, Tensor, bail};
+use candle_core::{CudaDevice, DType, Error, Result, Shape, Tensor, bail};
 use half::bf16;
 
 use super::{Output, device, int, open};
@@ -29,7 +29,23 @@ thread_local! {
     static WEIGHT: RefCell<HashMap<Key, cudnnConvolutionBwdFilterAlgo_t>> = RefCell::default();
 }
 
-type Key = ([usize; 12], DType, bool);
+type Key = ([usize; 12], DType, bool, Order);
+
+/// Where channels lie: `(B, C, h, w)` and weights `(Cout, Cin, kh, kw)`, or last, `(B, h, w, C)` and `(Cout, kh, kw, Cin)`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Order {
+    First,
+    Last,
+}
+
+impl Order {
+    fn shape(self, [b, c, h, w]: [usize; 4]) -> Shape {
+        match self {
+            Self::First => (b, c, h, w).into(),
+            Self::Last => (b, h, w, c).into(),
+        }
+    }
+}
 
 fn handle(dev: &CudaDevice) -> Result<Arc<Cudnn>> {
     HANDLES.with(|handles| {
@@ -63,12 +79,20 @@ struct Descriptors<T> {
     y: TensorDescriptor<T>,
 }
 
-fn describe<T: Element>(g: &Geometry, dev: &CudaDevice, dtype: DType) -> Result<Descriptors<T>> {
+fn describe<T: Element>(
+    g: &Geometry,
+    dev: &CudaDevice,
+    dtype: DType,
+    order: Order,
+) -> Result<Descriptors<T>> {
     let cudnn = handle(dev)?;
     let four = |a: [usize; 4]| {
         Ok::<_, candle_core::Error>([int(a[0])?, int(a[1])?, int(a[2])?, int(a[3])?])
     };
-    let layout = cudnnTensorFormat_t::CUDNN_TENSOR_NCHW;
+    let layout = match order {
+        Order::First => cudnnTensorFormat_t::CUDNN_TENSOR_NCHW,
+        Order::Last => cudnnTensorFormat_t::CUDNN_TENSOR_NHWC,
+    };
     let stride = int(g.stride)?;
     let pad = [int(g.ph)?, int(g.pw)?];
     let mode = cudnnConvolutionMode_t::CUDNN_CROSS_CORRELATION;
@@ -91,9 +115,9 @@ fn describe<T: Element>(g: &Geometry, dev: &CudaDevice, dtype: DType) -> Result<
     })
 }
 
-fn key(g: &Geometry, dtype: DType) -> Key {
+fn key(g: &Geometry, dtype: DType, order: Order) -> Key {
     let sizes = [g.b, g.c_in, g.h, g.w, g.c_out, g.kh, g.kw, g.stride, g.ph, g.pw, g.ho, g.wo];
-    (sizes, dtype, super::gemm::tf32())
+    (sizes, dtype, super::gemm::tf32(), order)
 }
 
 macro_rules! by_type {
@@ -114,14 +138,15 @@ macro_rules! by_type {
 
 /// One pass: the algorithm (remembered), its workspace, the launch.
 macro_rules! run {
-    ($op:expr, $chosen:ident, $g:expr, $dtype:expr, $dev:expr, $T:ty, $a:expr, $b:expr, $out:expr, $order:ident) => {{
+    ($op:expr, $chosen:ident, $key:expr, $dev:expr, $T:ty, $a:expr, $b:expr, $out:expr, $order:ident) => {{
         let op = $op;
-        let known = $chosen.with(|c| c.borrow().get(&key($g, $dtype)).copied());
+        let key = $key;
+        let known = $chosen.with(|c| c.borrow().get(&key).copied());
         let algorithm = match known {
             Some(found) => found,
             None => {
                 let found = op.pick_algorithm().map_err(Error::wrap)?;
-                $chosen.with(|c| c.borrow_mut().insert(key($g, $dtype), found));
+                $chosen.with(|c| c.borrow_mut().insert(key, found));
                 found
             }
         };
@@ -156,35 +181,45 @@ macro_rules! weight_order {
     };
 }
 
-pub(super) fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor) -> Result<Output> {
+pub(super) fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor, order: Order) -> Result<Output> {
     let (dev, dtype) = (device(xs)?, xs.dtype());
-    let mut out = Output::new(&dev, (g.b, g.c_out, g.ho, g.wo), dtype)?;
+    let mut out = Output::new(&dev, order.shape([g.b, g.c_out, g.ho, g.wo]), dtype)?;
     by_type!(dtype, T => {
-        let d = describe::<T>(g, &dev, dtype)?;
+        let d = describe::<T>(g, &dev, dtype, order)?;
         let op = ConvForward { conv: &d.conv, x: &d.x, w: &d.w, y: &d.y };
-        run!(op, FORWARD, g, dtype, dev, T, xs, weight, out, forward_order);
+        run!(op, FORWARD, key(g, dtype, order), dev, T, xs, weight, out, forward_order);
     });
     Ok(out)
 }
 
-pub(super) fn input_gradient(g: &Geometry, weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(super) fn input_gradient(
+    g: &Geometry,
+    weight: &Tensor,
+    dy: &Tensor,
+    order: Order,
+) -> Result<Tensor> {
     let (dev, dtype) = (device(dy)?, dy.dtype());
-    let mut out = Output::new(&dev, (g.b, g.c_in, g.h, g.w), dtype)?;
+    let mut out = Output::new(&dev, order.shape([g.b, g.c_in, g.h, g.w]), dtype)?;
     by_type!(dtype, T => {
-        let d = describe::<T>(g, &dev, dtype)?;
+        let d = describe::<T>(g, &dev, dtype, order)?;
         let op = ConvBackwardData { conv: &d.conv, dx: &d.x, w: &d.w, dy: &d.y };
-        run!(op, INPUT, g, dtype, dev, T, weight, dy, out, input_order);
+        run!(op, INPUT, key(g, dtype, order), dev, T, weight, dy, out, input_order);
     });
     Ok(out.tensor())
 }
 
-pub(super) fn weight_gradient(g: &Geometry, xs: &Tensor, dy: &Tensor) -> Result<Tensor> {
+pub(super) fn weight_gradient(
+    g: &Geometry,
+    xs: &Tensor,
+    dy: &Tensor,
+    order: Order,
+) -> Result<Tensor> {
     let (dev, dtype) = (device(xs)?, xs.dtype());
-    let mut out = Output::new(&dev, (g.c_out, g.c_in, g.kh, g.kw), dtype)?;
+    let mut out = Output::new(&dev, order.shape([g.c_out, g.c_in, g.kh, g.kw]), dtype)?;
     by_type!(dtype, T => {
-        let d = describe::<T>(g, &dev, dtype)?;
+        let d = describe::<T>(g, &dev, dtype, order)?;
         let op = ConvBackwardFilter { conv: &d.conv, x: &d.x, dw: &d.w, dy: &d.y };
-        run!(op, WEIGHT, g, dtype, dev, T, xs, dy, out, weight_order);
+        run!(op, WEIGHT, key(g, dtype, order), dev, T, xs, dy, out, weight_order);
     });
     Ok(out.tensor())
 }

@@ -3,8 +3,9 @@
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::blas::{Side, Types, products};
+use super::elementwise::add_bias;
 use super::norm::column_sums;
-use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix, whole};
+use super::{Output, device, f32_of, open, whole};
 use crate::kernel::attach_storage;
 
 /// A contiguous operand `(batch, rows, cols)`, read as it stands or transposed. A batch of 1 stands for all.
@@ -71,14 +72,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
     let cast = weight.detach().to_dtype(dtype)?;
     let y = product(Operand::new(&xs, x_size), Operand::new(&cast, w_size).t(), shape, dtype)?;
     if let Some(b) = &bias {
-        let (dev, n) = (device(&xs)?, rows * out);
-        launch!(
-            &dev,
-            ELEMENTWISE,
-            format!("bias_{}", suffix(dtype)?),
-            loop_grid(n.div_ceil(4))?,
-            [y.at, open(b)?.at, n as u64, int(out)?]
-        );
+        add_bias(&y, y.at, b, out)?;
     }
     let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
     let (need_x, need_w) = (xs.track_op(), weight.track_op());

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::norm::plane_moments;
+use super::layout::behind;
+use super::norm::{column_moments, plane_moments};
 use super::{LOSS, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix, whole};
 use crate::kernel::attach_storage;
 
@@ -73,6 +74,9 @@ pub(crate) fn pixel_cross_entropy(
 
 /// Mean of each channel: `(B, C, h, w)` to `(B, C)`, summed in f32.
 pub(crate) fn global_avg_pool(xs: &Tensor) -> Result<Tensor> {
+    if let Some(last) = behind(xs)? {
+        return pool_last(&last);
+    }
     let xs = whole(xs)?;
     let (b, c, h, w) = xs.dims4()?;
     let (dev, dtype, cells) = (device(&xs)?, xs.dtype(), h * w);
@@ -105,4 +109,29 @@ pub(crate) fn global_avg_pool(xs: &Tensor) -> Result<Tensor> {
         Ok(vec![d.tensor()])
     };
     attach_storage("global-average", &[&xs], value, shape, backward)
+}
+
+/// The same of `(B, h, w, C)`.
+fn pool_last(xs: &Tensor) -> Result<Tensor> {
+    let (b, h, w, c) = xs.dims4()?;
+    let (dev, dtype, n) = (device(xs)?, xs.dtype(), h * w);
+    let spread = move |value: &Tensor, n: usize, scale: f32| {
+        let y = Output::new(&dev, (b, n, c), dtype)?;
+        launch!(
+            &dev,
+            LOSS,
+            format!("spread_last_{}", suffix(dtype)?),
+            loop_grid(b * n * c)?,
+            [y.at, open(value)?.at, (b * n * c) as u64, n as u32, int(c)?, scale]
+        );
+        Ok::<_, candle_core::Error>(y)
+    };
+    let both = column_moments(&xs.reshape((b, n, c))?, None)?;
+    let means = both.narrow(1, 0, 1)?.contiguous()?;
+    let (value, _) = spread(&means, 1, 1.0)?.value();
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let d = spread(&f32_of(grad)?, n, 1.0 / n as f32)?;
+        Ok(vec![d.tensor().reshape((b, h, w, c))?])
+    };
+    attach_storage("global-average", &[xs], value, (b, c), backward)
 }

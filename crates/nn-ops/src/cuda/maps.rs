@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::layout::{behind, last, map_of};
 use super::{MAPS, Output, device, grid, int, launch, loop_grid, open, suffix, whole};
 use crate::interpolate::Align;
 use crate::kernel::attach_storage;
@@ -16,20 +17,21 @@ fn axis(from: usize, to: usize, align: Align) -> Result<(i32, i32, f64, f64)> {
     Ok((int(from)?, int(to)?, scale, shift))
 }
 
-/// A resize of maps `(B, C, h, w)` whose results are the first C of `wide` planes an image.
+/// A resize of maps `(B, C, h, w)`, or with channels last, whose results are the first C of `wide` channels an image.
 #[derive(Clone, Copy)]
 struct Resize {
     from: (usize, usize, usize, usize),
     to: (usize, usize),
     align: Align,
     wide: usize,
+    last: bool,
 }
 
 impl Resize {
     fn launch(&self, name: &str, items: usize, out: u64, from: u64, like: &Tensor) -> Result<()> {
         let (b, c, h, w) = self.from;
         let (v, u) = (axis(h, self.to.0, self.align)?, axis(w, self.to.1, self.align)?);
-        let (dev, planes) = (device(like)?, (b * c) as u64);
+        let (dev, planes) = (device(like)?, (if self.last { b } else { b * c }) as u64);
         launch!(
             &dev,
             MAPS,
@@ -41,12 +43,15 @@ impl Resize {
     }
     fn forward(&self, xs: &Tensor, out: u64) -> Result<()> {
         let (b, c, ..) = self.from;
-        self.launch("resize", b * c * self.to.0 * self.to.1, out, open(xs)?.at, xs)
+        let name = if self.last { "resize_last" } else { "resize" };
+        self.launch(name, b * c * self.to.0 * self.to.1, out, open(xs)?.at, xs)
     }
     fn gradient(&self, grad: &Tensor) -> Result<Tensor> {
         let (b, c, h, w) = self.from;
-        let d = Output::new(&device(grad)?, self.from, grad.dtype())?;
-        self.launch("resize_back", b * c * h * w, d.at, open(grad)?.at, grad)?;
+        let (name, shape) =
+            if self.last { ("resize_last_back", (b, h, w, c)) } else { ("resize_back", self.from) };
+        let d = Output::new(&device(grad)?, shape, grad.dtype())?;
+        self.launch(name, b * c * h * w, d.at, open(grad)?.at, grad)?;
         Ok(d.tensor())
     }
 }
@@ -58,7 +63,7 @@ pub(crate) fn resize_bilinear(
 ) -> Result<Tensor> {
     let xs = whole(xs)?;
     let (b, c, h, w) = xs.dims4()?;
-    let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c };
+    let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c, last: false };
     let y = Output::new(&device(&xs)?, (b, c, ho, wo), xs.dtype())?;
     resize.forward(&xs, y.at)?;
     let backward = move |_: &Tensor, grad: &Tensor| Ok(vec![resize.gradient(grad)?]);
@@ -68,9 +73,12 @@ pub(crate) fn resize_bilinear(
 
 /// As [`crate::resize_beside`], on checked sizes: both written into the result where they belong.
 pub(crate) fn resize_beside(coarse: &Tensor, fine: &Tensor, align: Align) -> Result<Tensor> {
+    if let Some(fine) = behind(fine)? {
+        return map_of(&beside_last(&last(coarse)?, &fine, align)?);
+    }
     let (coarse, fine) = (whole(coarse)?, whole(fine)?);
     let ((b, c, h, w), (_, d, ho, wo)) = (coarse.dims4()?, fine.dims4()?);
-    let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c + d };
+    let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c + d, last: false };
     let (dev, dtype, cells) = (device(&fine)?, fine.dtype(), ho * wo);
     let y = Output::new(&dev, (b, c + d, ho, wo), dtype)?;
     resize.forward(&coarse, y.at)?;
@@ -93,6 +101,34 @@ pub(crate) fn resize_beside(coarse: &Tensor, fine: &Tensor, align: Align) -> Res
     };
     let (value, shape) = y.value();
     attach_storage("resize-beside", &[&coarse, &fine], value, shape, backward)
+}
+
+/// The same of `(B, h, w, C)` and `(B, h', w', D)`.
+fn beside_last(coarse: &Tensor, fine: &Tensor, align: Align) -> Result<Tensor> {
+    let ((b, h, w, c), (_, ho, wo, d)) = (coarse.dims4()?, fine.dims4()?);
+    let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c + d, last: true };
+    let (dev, dtype) = (device(fine)?, fine.dtype());
+    let y = Output::new(&dev, (b, ho, wo, c + d), dtype)?;
+    resize.forward(coarse, y.at)?;
+    let beside = move |y: u64, x: u64, out: bool| {
+        let total = b * ho * wo * d;
+        launch!(
+            &dev,
+            MAPS,
+            format!("beside_{}", suffix(dtype)?),
+            loop_grid(total.div_ceil(4))?,
+            [y, x, total as u64, int(d)?, int(c + d)?, int(c)?, i32::from(out)]
+        );
+        Ok::<_, candle_core::Error>(())
+    };
+    beside(y.at, open(fine)?.at, false)?;
+    let backward = move |_: &Tensor, grad: &Tensor| {
+        let df = Output::new(&device(grad)?, (b, ho, wo, d), dtype)?;
+        beside(df.at, open(grad)?.at, true)?;
+        Ok(vec![resize.gradient(grad)?, df.tensor()])
+    };
+    let (value, shape) = y.value();
+    attach_storage("resize-beside", &[coarse, fine], value, shape, backward)
 }
 
 pub(crate) fn max_pool2d(xs: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor> {

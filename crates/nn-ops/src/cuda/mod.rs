@@ -5,6 +5,7 @@
 //! sums in a fixed split. Everything is queued on one stream, and only the norm of all gradients waits for the device.
 
 mod attend;
+mod batch;
 mod blas;
 #[cfg(not(feature = "cudnn"))]
 mod columns;
@@ -13,6 +14,7 @@ mod conv;
 mod cudnn;
 mod elementwise;
 mod gemm;
+mod layout;
 mod loss;
 mod maps;
 mod norm;
@@ -30,12 +32,16 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
 
 pub(crate) use attend::{AT_ONCE, attend};
+pub(crate) use batch::{batch_norm, batch_statistics, channels_affine};
 pub(crate) use conv::conv2d;
-pub(crate) use elementwise::{add_scaled, channel_affine, dropout, gelu, relu, scale_samples};
+pub(crate) use elementwise::{
+    add_repeated, add_scaled, dropout, gelu, mul, relu, scale_parts, tanh, weighted_sum,
+};
 pub(crate) use gemm::{linear, matmul, set_tf32};
+pub(crate) use layout::{behind, map_of};
 pub(crate) use loss::{global_avg_pool, pixel_cross_entropy};
 pub(crate) use maps::{max_pool2d, resize_beside, resize_bilinear, window_sum};
-pub(crate) use norm::{batch_norm, batch_statistics, instance_norm, layer_norm};
+pub(crate) use norm::{instance_norm, layer_norm};
 pub(crate) use optim::{Moved, adamw, norm_of, scale_all};
 pub(crate) use rows::relative_bias;
 pub(crate) use softmax::attention_softmax;
@@ -168,6 +174,11 @@ impl Output {
         Ok(Self { storage, at, shape: t.shape().clone() })
     }
 
+    /// Number of elements.
+    fn len(&self) -> usize {
+        self.shape.elem_count()
+    }
+
     /// Its element type.
     pub(crate) fn dtype(&self) -> DType {
         self.storage.dtype_name()
@@ -182,6 +193,12 @@ impl Output {
     pub(crate) fn value(self) -> (Storage, Shape) {
         (Storage::Cuda(self.storage), self.shape)
     }
+}
+
+/// A single number that nobody reads.
+pub(crate) fn unset(dev: &CudaDevice) -> Result<CudaStorage> {
+    // SAFETY: any bits are a valid f32, and no result depends on it.
+    unsafe { dev.alloc_uninit(&().into(), DType::F32) }
 }
 
 /// Shape of a launch: blocks and threads.

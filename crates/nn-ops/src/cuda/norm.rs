@@ -1,12 +1,12 @@
-//! Layer, instance and batch normalisation, and sums down columns.
+//! Layer and instance normalisation, and sums down columns.
 
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
-use super::{NORM, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix, whole};
+use super::{NORM, Output, device, f32_of, grid, int, launch, open, suffix, whole};
 use crate::kernel::attach_storage;
 
 /// Pieces into which `rows` are split: enough blocks for the card, a number that depends on the sizes alone.
-fn chunks(rows: usize, columns: usize) -> (usize, usize) {
+pub(super) fn chunks(rows: usize, columns: usize) -> (usize, usize) {
     let blocks_across = columns.div_ceil(32).max(1);
     let wanted = (1024 / blocks_across).clamp(1, 256);
     let per = rows.div_ceil(wanted).max(32);
@@ -96,37 +96,48 @@ pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) 
     attach_storage("layer-norm", &[&xs, &weight, &bias], value, shape, backward)
 }
 
+/// Of each column of each `(N, C)` in `(B, N, C)`: mean, and `1 / sqrt(variance + eps)` or without `eps` the biased
+/// variance; f32 `(B, 2, C)`.
+pub(super) fn column_moments(xs: &Tensor, eps: Option<f64>) -> Result<Tensor> {
+    let (b, n, c) = xs.dims3()?;
+    let dev = device(xs)?;
+    let (count, per) = chunks(n, c);
+    let part = Output::new(&dev, (b, count, 3, c), DType::F32)?;
+    launch!(
+        &dev,
+        NORM,
+        format!("instance_part_{}", suffix(xs.dtype())?),
+        grid((c.div_ceil(32), count, b), (32, 8))?,
+        [part.at, open(xs)?.at, int(n)?, int(c)?, int(per)?]
+    );
+    let stat = Output::new(&dev, (b, 2, c), DType::F32)?;
+    let (eps, plain) = (eps.unwrap_or_default() as f32, i32::from(eps.is_none()));
+    launch!(
+        &dev,
+        NORM,
+        "instance_stat_f32",
+        grid((c.div_ceil(32), b, 1), (32, 8))?,
+        [stat.at, part.at, int(c)?, int(count)?, eps, plain]
+    );
+    Ok(stat.tensor())
+}
+
 pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
     let xs = whole(xs)?;
     let (b, n, c) = xs.dims3()?;
     let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
     let (count, per) = chunks(n, c);
     let across = grid((c.div_ceil(32), count, b), (32, 8))?;
-    let part = Output::new(&dev, (b, count, 3, c), DType::F32)?;
-    launch!(
-        &dev,
-        NORM,
-        format!("instance_part_{s}"),
-        across,
-        [part.at, open(&xs)?.at, int(n)?, int(c)?, int(per)?]
-    );
-    let stat = Output::new(&dev, (b, 2, c), DType::F32)?;
-    launch!(
-        &dev,
-        NORM,
-        "instance_stat_f32",
-        loop_grid(b * c)?,
-        [stat.at, part.at, int(b)?, int(c)?, int(count)?, eps as f32]
-    );
+    let stat = column_moments(&xs, Some(eps))?;
     let y = Output::new(&dev, (b, n, c), xs.dtype())?;
     launch!(
         &dev,
         NORM,
         format!("instance_{s}"),
         across,
-        [y.at, open(&xs)?.at, stat.at, int(n)?, int(c)?, int(per)?]
+        [y.at, open(&xs)?.at, open(&stat)?.at, int(n)?, int(c)?, int(per)?]
     );
-    let (xd, stat) = (xs.detach(), stat.tensor());
+    let xd = xs.detach();
     let backward = move |_: &Tensor, grad: &Tensor| {
         let (g, x, st) = (open(grad)?, open(&xd)?, open(&stat)?);
         let part = Output::new(&dev, (b, count, 2, c), DType::F32)?;
@@ -142,8 +153,8 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
             &dev,
             NORM,
             "instance_back_stat_f32",
-            loop_grid(2 * b * c)?,
-            [mean.at, part.at, int(b)?, int(c)?, int(count)?, n as f32]
+            grid(((2 * c).div_ceil(32), b, 1), (32, 8))?,
+            [mean.at, part.at, int(c)?, int(count)?, n as f32]
         );
         let d = Output::new(&dev, (b, n, c), xd.dtype())?;
         launch!(
@@ -157,24 +168,6 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
     };
     let (value, shape) = y.value();
     attach_storage("instance-norm", &[&xs], value, shape, backward)
-}
-
-/// Mean and biased variance of each channel of `(B, C, h, w)`, f32 `(C)` both.
-pub(crate) fn batch_statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
-    let xs = whole(xs)?;
-    let (b, c, h, w) = xs.dims4()?;
-    let dev = device(&xs)?;
-    let part = plane_moments(&xs)?;
-    let mean = Output::new(&dev, c, DType::F32)?;
-    let var = Output::new(&dev, c, DType::F32)?;
-    launch!(
-        &dev,
-        NORM,
-        "batch_stat_f32",
-        loop_grid(c)?,
-        [mean.at, var.at, open(&part)?.at, int(b)?, int(c)?, (h * w) as f32]
-    );
-    Ok((mean.tensor(), var.tensor()))
 }
 
 /// Mean and sum of squared deviations of each plane: `(B, C, h, w)` to `(B, C, 2)`.
@@ -197,92 +190,4 @@ pub(super) fn channel_sums(xs: &Tensor) -> Result<Tensor> {
     let (b, c, h, w) = xs.dims4()?;
     let means = plane_moments(xs)?.narrow(2, 0, 1)?.contiguous()?.reshape((b, c))?;
     column_sums(&means, (h * w) as f64)
-}
-
-/// Normalised by the given statistics of this very batch, whose gradient is part of the result's.
-pub(crate) fn batch_norm(
-    xs: &Tensor,
-    mean: &Tensor,
-    var: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    eps: f64,
-) -> Result<Tensor> {
-    let (xs, weight, bias) = (whole(xs)?, f32_of(weight)?, f32_of(bias)?);
-    let (b, c, h, w) = xs.dims4()?;
-    let (cells, total, eps) = (h * w, b * c * h * w, eps as f32);
-    let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
-    let (mean, var) = (mean.detach(), var.detach());
-    let scale = Output::new(&dev, c, DType::F32)?;
-    let shift = Output::new(&dev, c, DType::F32)?;
-    launch!(
-        &dev,
-        NORM,
-        "batch_affine_f32",
-        loop_grid(c)?,
-        [
-            scale.at,
-            shift.at,
-            open(&mean)?.at,
-            open(&var)?.at,
-            open(&weight)?.at,
-            open(&bias)?.at,
-            int(c)?,
-            eps,
-        ]
-    );
-    let y = Output::new(&dev, (b, c, h, w), xs.dtype())?;
-    launch!(
-        &dev,
-        super::ELEMENTWISE,
-        format!("channels_{s}"),
-        loop_grid(total.div_ceil(4))?,
-        [y.at, open(&xs)?.at, scale.at, shift.at, total as u64, int(c)?, int(cells)?,]
-    );
-    let (xd, wd) = (xs.detach(), weight.detach());
-    let backward = move |_: &Tensor, grad: &Tensor| {
-        let (g, x, w) = (open(grad)?, open(&xd)?, open(&wd)?);
-        let (m, v) = (open(&mean)?, open(&var)?);
-        let part = Output::new(&dev, (b, c, 2), DType::F32)?;
-        launch!(
-            &dev,
-            NORM,
-            format!("batch_back_part_{s}"),
-            grid((b * c, 1, 1), (256, 1))?,
-            [part.at, x.at, g.at, m.at, v.at, int(c)?, int(cells)?, eps]
-        );
-        let dw = Output::new(&dev, c, DType::F32)?;
-        let db = Output::new(&dev, c, DType::F32)?;
-        launch!(
-            &dev,
-            NORM,
-            "batch_back_stat_f32",
-            loop_grid(c)?,
-            [dw.at, db.at, part.at, int(b)?, int(c)?]
-        );
-        let d = Output::new(&dev, xd.shape(), xd.dtype())?;
-        launch!(
-            &dev,
-            NORM,
-            format!("batch_dx_{s}"),
-            grid((b * c, 1, 1), (256, 1))?,
-            [
-                d.at,
-                x.at,
-                g.at,
-                m.at,
-                v.at,
-                w.at,
-                dw.at,
-                db.at,
-                int(c)?,
-                int(cells)?,
-                (b * cells) as f32,
-                eps,
-            ]
-        );
-        Ok(vec![d.tensor(), dw.tensor(), db.tensor()])
-    };
-    let (value, shape) = y.value();
-    attach_storage("batch-norm", &[&xs, &weight, &bias], value, shape, backward)
 }

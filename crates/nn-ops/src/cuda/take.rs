@@ -76,7 +76,8 @@ pub(crate) fn turn(xs: &Tensor) -> Result<Tensor> {
     attach_storage("turn", &[&xs], value, shape, backward)
 }
 
-fn turned(xs: &Tensor) -> Result<Output> {
+/// `(B, N, C)` in order to `(B, C, N)`.
+pub(super) fn turned(xs: &Tensor) -> Result<Output> {
     let ((b, n, c), dev) = (xs.dims3()?, device(xs)?);
     let y = Output::new(&dev, (b, c, n), xs.dtype())?;
     let config = grid((c.div_ceil(32), n.div_ceil(32), b), (32, 8))?;

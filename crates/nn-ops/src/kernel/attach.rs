@@ -47,11 +47,24 @@ where
     if !inputs.iter().any(|t| t.track_op()) {
         return Ok(Tensor::from_storage(value, shape, BackpropOp::none(), false));
     }
-    if matches!(value, Storage::Cpu(_)) {
-        return past_the_graph(name, inputs, value, shape, backward);
+    match stand_in(&value)? {
+        Some(stand_in) => past_the_graph(name, inputs, (value, shape), stand_in, backward),
+        None => {
+            let links = inputs.iter().map(|t| Link::of(t, None)).collect();
+            let value = Fresh::new(value, shape);
+            apply(inputs, Attached { name, value, node: None, links, backward })
+        }
     }
-    let links = inputs.iter().map(|t| Link::of(t, None)).collect();
-    apply(inputs, Attached { name, value: Fresh::new(value, shape), node: None, links, backward })
+}
+
+/// A single number where the value lies, which nobody reads.
+fn stand_in(value: &Storage) -> Result<Option<Storage>> {
+    match value {
+        Storage::Cpu(_) => Ok(Some(Storage::Cpu(CpuStorage::F32(vec![0.0])))),
+        #[cfg(feature = "cuda")]
+        Storage::Cuda(value) => crate::cuda::unset(&value.device).map(|s| Some(Storage::Cuda(s))),
+        _ => Ok(None),
+    }
 }
 
 fn apply<F>(inputs: &[&Tensor], op: Attached<F>) -> Result<Tensor>
@@ -73,13 +86,22 @@ where
 struct Handle {
     node: u64,
     stand_in: Tensor,
-    /// Of the result; a view of it may have another.
-    shape: Shape,
+    /// From a view to the result, the last step first to be undone.
+    views: Vec<View>,
     /// The result and views of it.
     ids: Arc<Mutex<Vec<TensorId>>>,
 }
 
-/// Of every result on the CPU that lives, and of views of them.
+/// A view, by what leads back from it.
+#[derive(Clone)]
+pub(crate) enum View {
+    /// The shape before.
+    Reshaped(Shape),
+    /// The order of dimensions that restores the one before.
+    Permuted(Vec<usize>),
+}
+
+/// Of every result that lives, and of views of them.
 static HANDLES: LazyLock<Mutex<HashMap<TensorId, Handle>>> = LazyLock::new(Mutex::default);
 
 fn handles() -> MutexGuard<'static, HashMap<TensorId, Handle>> {
@@ -89,8 +111,8 @@ fn handles() -> MutexGuard<'static, HashMap<TensorId, Handle>> {
 fn past_the_graph<F>(
     name: &'static str,
     inputs: &[&Tensor],
-    value: Storage,
-    shape: Shape,
+    (value, shape): (Storage, Shape),
+    stand_in: Storage,
     backward: F,
 ) -> Result<Tensor>
 where
@@ -107,7 +129,6 @@ where
     let seen: Vec<&Tensor> =
         seen.map(|(t, known)| known.as_ref().map_or(*t, |known| &known.stand_in)).collect();
     let result = Arc::new(OnceLock::new());
-    let stand_in = Storage::Cpu(CpuStorage::F32(vec![0.0]));
     let op = Attached {
         name,
         value: Fresh::new(stand_in, ().into()),
@@ -117,18 +138,19 @@ where
     };
     let stand_in = apply(&seen, op)?;
     let ids: Arc<Mutex<Vec<TensorId>>> = Arc::default();
-    let entry = Entry { node, value: Fresh::new(value, shape.clone()), ids: ids.clone() };
+    let entry = Entry { node, value: Fresh::new(value, shape), ids: ids.clone() };
     let ys = stand_in.apply_op1(entry)?;
     let _ = result.set(ys.detach());
-    Handle { node, stand_in, shape, ids }.stands_for(ys.id());
+    Handle { node, stand_in, views: Vec::new(), ids }.stands_for(ys.id());
     Ok(ys)
 }
 
-/// Lets operations of this crate see in a view, made by [`Tensor::reshape`], the result that it is a view of.
-pub(crate) fn attach_view(of: &Tensor, view: &Tensor) {
+/// Lets operations of this crate see in a view the result that it is a view of.
+pub(crate) fn attach_view(of: &Tensor, view: &Tensor, back: View) {
     if of.id() != view.id()
-        && let Some(handle) = { handles().get(&of.id()).cloned() }
+        && let Some(mut handle) = { handles().get(&of.id()).cloned() }
     {
+        handle.views.push(back);
         handle.stands_for(view.id());
     }
 }
@@ -166,6 +188,9 @@ impl CustomOp1 for Entry {
     fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
         self.value.take_cpu(self.name())
     }
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.value.take_cuda(self.name())
+    }
     fn bwd(&self, stand_in: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         pass::send(self.node, grad.clone())?;
         Ok(Some(stand_in.detach()))
@@ -201,8 +226,14 @@ impl Link {
             Self::Graph => Ok(Some(gradient)),
             Self::Parameter(id) => pass::put_aside(*id, gradient),
             // The graph needs to hear of every node once.
-            Self::Operation(Handle { node, stand_in, shape, .. }) => {
-                let gradient = gradient.reshape(shape)?;
+            Self::Operation(Handle { node, stand_in, views, .. }) => {
+                let mut gradient = gradient;
+                for view in views.iter().rev() {
+                    gradient = match view {
+                        View::Reshaped(shape) => gradient.reshape(shape)?,
+                        View::Permuted(order) => gradient.permute(order.as_slice())?,
+                    };
+                }
                 Ok(pass::send(*node, gradient)?.then(|| stand_in.detach()))
             }
         }

@@ -16,7 +16,7 @@ use std::ops::Deref;
 
 use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 
-pub(crate) use attach::{attach, attach_storage, attach_view};
+pub(crate) use attach::{View, attach, attach_storage, attach_view};
 pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
 pub(crate) use gemm::{Mat, Threads, gemm};
 pub(crate) use panel::{COLUMNS, ROWS, panel_product};

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor, Var, bail};
 use candle_nn::{Init, VarBuilder};
 
 use super::{sum, sum_of, sum_over};
+use crate::conv::After;
 use crate::kernel::{self, Plan, Real, dispatch};
 use crate::mode::Mode;
 
@@ -41,11 +42,16 @@ impl BatchNorm2d {
     /// In training when there is one value per channel only (its variance is undefined), as PyTorch; when the layer was
     /// built on frozen tensors and is asked to train.
     pub fn forward_t(&self, xs: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.forward_then(xs, After::Nothing, mode)
+    }
+
+    /// The same, and what follows.
+    pub(crate) fn forward_then(&self, xs: &Tensor, after: After, mode: Mode) -> Result<Tensor> {
         let (b, c, h, w) = xs.dims4()?;
         if c != self.weight.dims1()? {
             bail!("batch_norm: input has {c} channels, the layer {}", self.weight.dims1()?);
         }
-        let Mode::Train(noise) = mode else { return self.evaluate(xs) };
+        let Mode::Train(noise) = mode else { return self.evaluate(xs, after) };
         let n = b * h * w;
         if n < 2 {
             bail!("batch_norm: training needs more than one value a channel, got {:?}", xs.dims());
@@ -53,7 +59,7 @@ impl BatchNorm2d {
         let (mean, var) = statistics(xs)?;
         let (layer, m, v) = (self.clone(), mean.clone(), var.clone());
         noise.change(move || layer.update(&m, &v, n))?;
-        normalise(xs, &mean, &var, &self.weight, &self.bias, self.eps)
+        normalise(xs, [&mean, &var], [&self.weight, &self.bias], self.eps, after)
     }
 
     /// Evaluation is `x * scale + shift`, `(C)` both.
@@ -64,18 +70,19 @@ impl BatchNorm2d {
         Ok((scale, shift))
     }
 
-    fn evaluate(&self, xs: &Tensor) -> Result<Tensor> {
+    fn evaluate(&self, xs: &Tensor, after: After) -> Result<Tensor> {
         let c = self.weight.dims1()?;
         let (scale, shift) = self.scale_and_shift()?;
         #[cfg(feature = "cuda")]
         if kernel::plan(xs) == Plan::Cuda && ![xs, &scale, &shift].iter().any(|t| t.track_op()) {
             let f32 = |t: &Tensor| t.to_dtype(DType::F32);
-            return crate::cuda::channel_affine(xs, Some(&f32(&scale)?), Some(&f32(&shift)?));
+            let cut = after == After::Relu;
+            return crate::cuda::channels_affine(xs, &f32(&scale)?, &f32(&shift)?, cut);
         }
         let (scale, shift) = (scale.reshape((1, c, 1, 1))?, shift.reshape((1, c, 1, 1))?);
         let dtype = xs.dtype();
         let ys = xs.to_dtype(scale.dtype())?.broadcast_mul(&scale)?.broadcast_add(&shift)?;
-        ys.to_dtype(dtype)
+        after.apply(ys.to_dtype(dtype)?)
     }
 
     fn update(&self, mean: &Tensor, var: &Tensor, n: usize) -> Result<()> {
@@ -93,10 +100,10 @@ impl BatchNorm2d {
     }
 }
 
-/// Training mode on `[input, weight, bias]`; nothing is kept.
+/// Training mode on `[input, weight, bias]`, then `max(x, 0)`; nothing is kept.
 pub(crate) fn batch_norm_for_selftest(x: &[Tensor]) -> Result<Tensor> {
     let (mean, var) = statistics(&x[0])?;
-    normalise(&x[0], &mean, &var, &x[1], &x[2], 1e-5)
+    normalise(&x[0], [&mean, &var], [&x[1], &x[2]], 1e-5, After::Relu)
 }
 
 /// Mean and biased variance of each channel, `(C)` both, detached.
@@ -143,18 +150,20 @@ fn rayon_rows<V: Send>(out: &mut [V], grain: usize, f: impl Fn(usize, &mut V) + 
 
 fn normalise(
     xs: &Tensor,
-    mean: &Tensor,
-    var: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
+    [mean, var]: [&Tensor; 2],
+    [weight, bias]: [&Tensor; 2],
     eps: f64,
+    after: After,
 ) -> Result<Tensor> {
-    match kernel::plan(xs) {
-        Plan::Fused => fused(xs, mean, var, weight, bias, eps),
+    after.apply(match kernel::plan(xs) {
+        Plan::Fused => fused(xs, mean, var, weight, bias, eps)?,
         #[cfg(feature = "cuda")]
-        Plan::Cuda => crate::cuda::batch_norm(xs, mean, var, weight, bias, eps),
-        _ => composed(xs, weight, bias, eps),
-    }
+        Plan::Cuda => {
+            let cut = after == After::Relu;
+            return crate::cuda::batch_norm(xs, [mean, var], [weight, bias], eps, cut);
+        }
+        _ => composed(xs, weight, bias, eps)?,
+    })
 }
 
 /// From mean and variance inside the graph, in f32 at least: oracle of the kernel, and the path of other devices.

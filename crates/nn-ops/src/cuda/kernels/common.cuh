@@ -61,6 +61,18 @@ __device__ __forceinline__ float block_max(float v) {
   return warp_max(lane < warps ? parts[lane] : -INFINITY);
 }
 
+// Sums down the columns of a block of (32, 8); the threads of row 0 get them. In a fixed order.
+__device__ __forceinline__ float down_block(float v) {
+  __shared__ float tile[8][33];
+  __syncthreads();
+  tile[threadIdx.y][threadIdx.x] = v;
+  __syncthreads();
+  float s = 0.f;
+  if (threadIdx.y == 0)
+    for (int j = 0; j < 8; j++) s += tile[j][threadIdx.x];
+  return s;
+}
+
 // Chan's rule: moments (n, mean, m2) of two sets to those of both.
 __device__ __forceinline__ void merge(float &n, float &mean, float &m2, float nb, float meanb, float m2b) {
   float total = n + nb;

@@ -1,4 +1,4 @@
-// One value in, one out: GELU, ReLU, bias, channel-wise affine, dropout. Four elements a thread where n divides by four.
+// One value in, one out: activations, bias, channel-wise affine, dropout, sums and products. Four elements a thread where n divides by four.
 #include "common.cuh"
 
 struct Gelu {
@@ -10,6 +10,14 @@ struct Gelu {
 struct Relu {  // the slope at 0 is 0, as in PyTorch; not-a-number passes
   static __device__ float value(float x) { return x <= 0.f ? 0.f : x; }
   static __device__ float slope(float x) { return x <= 0.f ? 0.f : 1.f; }
+};
+
+struct Tanh {
+  static __device__ float value(float x) { return tanhf(x); }
+  static __device__ float slope(float x) {
+    float y = tanhf(x);
+    return 1.f - y * y;
+  }
 };
 
 #define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
@@ -38,18 +46,18 @@ template <class F, class T> __device__ void slope_of(T *d, const T *x, const T *
     EACH(n) d[i] = down<T>(F::slope(up(x[i])) * up(g[i]));
   }
 }
-// y[r][c] += bias[c], in place
-template <class T> __device__ void bias_of(T *y, const float *bias, u64 n, int c) {
+// y[r][c] = x[r][c] + bias[c]; in place allowed
+template <class T> __device__ void bias_of(T *y, const T *x, const float *bias, u64 n, int c) {
   if ((c & 3) == 0) {
     EACH(n / 4) {
-      Four<T> a = ((Four<T> *)y)[i];
+      Four<T> a = ((const Four<T> *)x)[i];
       const float *b = bias + rest_of(i * 4, c);
 #pragma unroll
       for (int j = 0; j < 4; j++) a.v[j] = down<T>(up(a.v[j]) + b[j]);
       ((Four<T> *)y)[i] = a;
     }
   } else {
-    EACH(n) y[i] = down<T>(up(y[i]) + bias[rest_of(i, c)]);
+    EACH(n) y[i] = down<T>(up(x[i]) + bias[rest_of(i, c)]);
   }
 }
 // (B, C, cells): y = x * scale[c] + shift[c]; either may be null. In place allowed.
@@ -89,6 +97,49 @@ template <class T> __device__ void add_of(T *y, const T *x, const T *b, const fl
   }
 }
 
+template <class T> __device__ void mul_of(T *y, const T *a, const T *b, u64 n) {
+  if ((n & 3) == 0) {
+    EACH(n / 4) {
+      Four<T> p = ((const Four<T> *)a)[i], q = ((const Four<T> *)b)[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) p.v[j] = down<T>(up(p.v[j]) * up(q.v[j]));
+      ((Four<T> *)y)[i] = p;
+    }
+  } else {
+    EACH(n) y[i] = down<T>(up(a[i]) * up(b[i]));
+  }
+}
+
+// base + w[r] x into `wide` or `y`, whichever is there; base may be null
+template <class T>
+__device__ void weigh_of(float *wide, T *y, const float *base, const T *x, const float *w, int r, u64 n) {
+  float factor = w[r];
+  EACH(n) {
+    float v = (base ? base[i] : 0.f) + factor * up(x[i]);
+    if (wide) wide[i] = v;
+    else y[i] = down<T>(v);
+  }
+}
+// dx = w[r] g, and each block's share of sum g x; g is `wide` or `g`, whichever is there
+template <class T>
+__device__ void weigh_back_of(T *dx, float *part, const float *wide, const T *g, const T *x, const float *w, int r, u64 n) {
+  float factor = w[r], sum = 0.f;
+  EACH(n) {
+    float v = wide ? wide[i] : up(g[i]);
+    dx[i] = down<T>(factor * v);
+    sum += v * up(x[i]);
+  }
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) part[blockIdx.x] = sum;
+}
+// The gradient of one of `count` weights; one block
+extern "C" __global__ void weigh_sum(float *dw, const float *part, int blocks, int r, int count) {
+  float sum = 0.f;
+  for (int i = threadIdx.x; i < blocks; i += blockDim.x) sum += part[i];
+  sum = block_sum(sum);
+  for (int i = threadIdx.x; i < count; i += blockDim.x) dw[i] = i == r ? sum : 0.f;
+}
+
 // Keeps x where the word of its index is not below the threshold, times `scale`. Indices begin at `start`.
 template <class T>
 __device__ void dropout_of(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint32_t k1, uint32_t threshold, float scale) {
@@ -109,8 +160,16 @@ __device__ void dropout_of(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint
   extern "C" __global__ void name##_##S(T *y, const T *x, u64 n) { value_of<F>(y, x, n); }               \
   extern "C" __global__ void name##_back_##S(T *d, const T *x, const T *g, u64 n) { slope_of<F>(d, x, g, n); }
 #define EXPORT(T, S)                                                                                     \
-  PAIR(Gelu, gelu, T, S) PAIR(Relu, relu, T, S)                                                          \
-  extern "C" __global__ void bias_##S(T *y, const float *b, u64 n, int c) { bias_of(y, b, n, c); }       \
+  PAIR(Gelu, gelu, T, S) PAIR(Relu, relu, T, S) PAIR(Tanh, tanh, T, S)                                     \
+  extern "C" __global__ void bias_##S(T *y, const T *x, const float *b, u64 n, int c) { bias_of(y, x, b, n, c); } \
+  extern "C" __global__ void mul_##S(T *y, const T *a, const T *b, u64 n) { mul_of(y, a, b, n); }         \
+  extern "C" __global__ void weigh_##S(float *wide, T *y, const float *base, const T *x, const float *w, int r, u64 n) { \
+    weigh_of(wide, y, base, x, w, r, n);                                                                  \
+  }                                                                                                      \
+  extern "C" __global__ void weigh_back_##S(T *dx, float *part, const float *wide, const T *g, const T *x, \
+                                            const float *w, int r, u64 n) {                              \
+    weigh_back_of(dx, part, wide, g, x, w, r, n);                                                         \
+  }                                                                                                      \
   extern "C" __global__ void channels_##S(T *y, const T *x, const float *scale, const float *shift, u64 n, int c, \
                                           int cells) {                                                   \
     channels_of(y, x, scale, shift, n, c, cells);                                                        \

@@ -51,5 +51,19 @@ template <class T> __device__ void spread_of(T *y, const float *value, int cells
   T v = down<T>(value[blockIdx.x] * scale);
   for (int i = threadIdx.x; i < cells; i += blockDim.x) y[(u64)blockIdx.x * cells + i] = v;
 }
+// y[b][i][c] = scale * value[b][c]
+template <class T> __device__ void spread_last_of(T *y, const float *value, u64 total, uint32_t n, int c, float scale) {
+  for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < total; i += (u64)gridDim.x * blockDim.x) {
+    uint32_t k;
+    u64 image = div_of(i, c, k) / n;
+    y[i] = down<T>(value[image * c + k] * scale);
+  }
+}
+extern "C" __global__ void spread_last_f32(float *y, const float *v, u64 total, uint32_t n, int c, float scale) {
+  spread_last_of(y, v, total, n, c, scale);
+}
+extern "C" __global__ void spread_last_bf16(bf16 *y, const float *v, u64 total, uint32_t n, int c, float scale) {
+  spread_last_of(y, v, total, n, c, scale);
+}
 extern "C" __global__ void spread_f32(float *y, const float *v, int cells, float scale) { spread_of(y, v, cells, scale); }
 extern "C" __global__ void spread_bf16(bf16 *y, const float *v, int cells, float scale) { spread_of(y, v, cells, scale); }

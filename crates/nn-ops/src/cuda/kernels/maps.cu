@@ -1,4 +1,4 @@
-// Maps (B, C, h, w): bilinear resize, max-pool, sums over neighbours, unfolding for convolution, each with its gradient.
+// Maps (B, C, h, w), or (B, h, w, C) where it says "last": bilinear resize, max-pool, sums over neighbours, unfolding for convolution, each with its gradient.
 // Gradients are gathered, never scattered: no atomics, the same result every time.
 #include "common.cuh"
 
@@ -74,6 +74,70 @@ template <class T> __device__ void planes_of(T *y, const T *x, int cells, Among 
       ((Four<T> *)(y + (out ? here : there)))[i] = ((const Four<T> *)(x + (out ? there : here)))[i];
   } else {
     for (int i = threadIdx.x; i < cells; i += blockDim.x) y[(out ? here : there) + i] = x[(out ? there : here) + i];
+  }
+}
+
+// The same, channels last: the results are the first c of `wide` channels. V channels at a time.
+template <class T, class P, int V> __device__ void resize_last_of(T *y, const T *x, u64 images, Axis v, Axis u, int c, int wide) {
+  int parts = c / V;
+  EACH(images * v.to * u.to * parts) {
+    uint32_t p, ox, oy;
+    u64 cell = div_of(i, parts, p), image = div_of(div_of(cell, u.to, ox), v.to, oy);
+    int y0, y1, x0, x1;
+    float ty, tx;
+    tap(v, oy, y0, y1, ty);
+    tap(u, ox, x0, x1, tx);
+    const P *from = (const P *)(x + image * v.from * u.from * c) + p;
+    P corner[4] = {from[((u64)y0 * u.from + x0) * parts], from[((u64)y0 * u.from + x1) * parts],
+                   from[((u64)y1 * u.from + x0) * parts], from[((u64)y1 * u.from + x1) * parts]};
+    P out;
+#pragma unroll
+    for (int j = 0; j < V; j++) {
+      float a = up(((T *)&corner[0])[j]) * (1.f - tx) + up(((T *)&corner[1])[j]) * tx;
+      float b = up(((T *)&corner[2])[j]) * (1.f - tx) + up(((T *)&corner[3])[j]) * tx;
+      ((T *)&out)[j] = down<T>(a * (1.f - ty) + b * ty);
+    }
+    ((P *)(y + cell * wide))[p] = out;
+  }
+}
+template <class T, class P, int V>
+__device__ void resize_last_back_of(T *d, const T *g, u64 images, Axis v, Axis u, int c, int wide) {
+  int parts = c / V;
+  EACH(images * v.from * u.from * parts) {
+    uint32_t p, ix, iy;
+    int r0, r1, c0, c1;
+    u64 image = div_of(div_of(div_of(i, parts, p), u.from, ix), v.from, iy);
+    readers(v, iy, r0, r1);
+    readers(u, ix, c0, c1);
+    float s[V] = {};
+    for (int r = r0; r <= r1; r++) {
+      float wr = weight(v, r, iy);
+      if (wr == 0.f) continue;
+      float row[V] = {};
+      for (int k = c0; k <= c1; k++) {
+        float wc = weight(u, k, ix);
+        if (wc == 0.f) continue;
+        P e = ((const P *)(g + ((image * v.to + r) * u.to + k) * wide))[p];
+#pragma unroll
+        for (int j = 0; j < V; j++) row[j] += wc * up(((T *)&e)[j]);
+      }
+#pragma unroll
+      for (int j = 0; j < V; j++) s[j] += wr * row[j];
+    }
+    P out;
+#pragma unroll
+    for (int j = 0; j < V; j++) ((T *)&out)[j] = down<T>(s[j]);
+    ((P *)d)[i] = out;
+  }
+}
+// Rows of c into their place among `wide`, or out of it. V at a time.
+template <class T, class P, int V> __device__ void beside_of(T *y, const T *x, u64 total, int c, int wide, int offset, bool out) {
+  int parts = c / V;
+  EACH(total / V) {
+    uint32_t p;
+    u64 there = (div_of(i, parts, p) * wide + offset) / V + p;
+    if (out) ((P *)y)[i] = ((const P *)x)[there];
+    else ((P *)y)[there] = ((const P *)x)[i];
   }
 }
 
@@ -158,6 +222,18 @@ template <class T> __device__ void fold_of(T *d, const T *cols, u64 total, Patch
   { resize_of(y, x, planes, MAKE, Among{c, wide, 0}); }                                                                   \
   extern "C" __global__ void resize_back_##S(T *d, const T *g, u64 planes, AXES, int c, int wide)                         \
   { resize_back_of(d, g, planes, MAKE, Among{c, wide, 0}); }                                                              \
+  extern "C" __global__ void resize_last_##S(T *y, const T *x, u64 images, AXES, int c, int wide) {                       \
+    if (c % 4 == 0 && wide % 4 == 0) resize_last_of<T, Four<T>, 4>(y, x, images, MAKE, c, wide);                          \
+    else resize_last_of<T, T, 1>(y, x, images, MAKE, c, wide);                                                            \
+  }                                                                                                                       \
+  extern "C" __global__ void resize_last_back_##S(T *d, const T *g, u64 images, AXES, int c, int wide) {                  \
+    if (c % 4 == 0 && wide % 4 == 0) resize_last_back_of<T, Four<T>, 4>(d, g, images, MAKE, c, wide);                     \
+    else resize_last_back_of<T, T, 1>(d, g, images, MAKE, c, wide);                                                       \
+  }                                                                                                                       \
+  extern "C" __global__ void beside_##S(T *y, const T *x, u64 total, int c, int wide, int offset, int out) {              \
+    if (c % 4 == 0 && wide % 4 == 0 && offset % 4 == 0) beside_of<T, Four<T>, 4>(y, x, total, c, wide, offset, out);      \
+    else beside_of<T, T, 1>(y, x, total, c, wide, offset, out);                                                           \
+  }                                                                                                                       \
   extern "C" __global__ void planes_##S(T *y, const T *x, int cells, int c, int wide, int offset, int out)                \
   { planes_of(y, x, cells, Among{c, wide, offset}, out); }                                                                \
   extern "C" __global__ void pool_##S(T *y, uint32_t *from, const T *x, u64 planes, int h, int w, int ho, int wo, int k,  \

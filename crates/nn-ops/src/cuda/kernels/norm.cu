@@ -1,4 +1,5 @@
-// Layer norm over rows, instance norm over the cells of (B, N, C), batch norm over the planes of (B, C, h w), column sums.
+// Layer norm over rows, instance norm over the cells of (B, N, C), batch norm over the planes of (B, C, h w) or the columns of
+// (B h w, C), column sums.
 // Sums go through partial sums of a fixed split, so that a result is the same every time.
 #include "common.cuh"
 
@@ -36,16 +37,6 @@ __device__ void layer_dx_of(T *dx, const T *x, const T *g, const float *w, const
 }
 
 // --- sums down columns: blocks of (32, 8), grid (columns / 32, chunks) --------------------------------------------
-__device__ __forceinline__ float down_block(float v) {
-  __shared__ float tile[8][33];
-  __syncthreads();
-  tile[threadIdx.y][threadIdx.x] = v;
-  __syncthreads();
-  float s = 0.f;
-  if (threadIdx.y == 0)
-    for (int j = 0; j < 8; j++) s += tile[j][threadIdx.x];
-  return s;
-}
 // out[chunk][col] = scale * sum of the chunk's rows of one column
 template <class T> __device__ void columns_of(float *out, const T *x, u64 rows, u64 cols, u64 per, float scale) {
   u64 col = (u64)blockIdx.x * 32 + threadIdx.x, from = blockIdx.y * per, to = min(rows, from + per);
@@ -97,18 +88,22 @@ template <class T> __device__ void instance_part_of(float *part, const T *x, int
     p[0] = count, p[c] = mean[threadIdx.x], p[2 * c] = q;
   }
 }
-// stat[b][2][c]: mean, 1/sqrt(var + eps)
-extern "C" __global__ void instance_stat_f32(float *stat, const float *part, int b, int c, int chunks, float eps) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= b * c) return;
-  int s = i / c, col = i % c;
+// stat[b][2][c]: mean, 1/sqrt(var + eps), or with `plain` the variance itself. Grid (c / 32, B), blocks (32, 8): eight runs of chunks, merged in order
+extern "C" __global__ void instance_stat_f32(float *stat, const float *part, int c, int chunks, float eps, int plain) {
+  int col = blockIdx.x * 32 + threadIdx.x, s = blockIdx.y;
+  __shared__ float runs[3][8][33];
   float n = 0.f, mean = 0.f, m2 = 0.f;
-  for (int k = 0; k < chunks; k++) {
-    const float *p = part + ((u64)s * chunks + k) * 3 * c + col;
-    merge(n, mean, m2, p[0], p[c], p[2 * c]);
-  }
+  if (col < c)
+    for (int k = threadIdx.y; k < chunks; k += 8) {
+      const float *p = part + ((u64)s * chunks + k) * 3 * c + col;
+      merge(n, mean, m2, p[0], p[c], p[2 * c]);
+    }
+  runs[0][threadIdx.y][threadIdx.x] = n, runs[1][threadIdx.y][threadIdx.x] = mean, runs[2][threadIdx.y][threadIdx.x] = m2;
+  __syncthreads();
+  if (threadIdx.y || col >= c) return;
+  for (int j = 1; j < 8; j++) merge(n, mean, m2, runs[0][j][threadIdx.x], runs[1][j][threadIdx.x], runs[2][j][threadIdx.x]);
   stat[(u64)s * 2 * c + col] = mean;
-  stat[(u64)s * 2 * c + c + col] = rsqrtf(m2 / n + eps);
+  stat[(u64)s * 2 * c + c + col] = plain ? m2 / n : rsqrtf(m2 / n + eps);
 }
 template <class T>
 __device__ void instance_of(T *y, const T *x, const float *stat, int n, int c, int per) {
@@ -141,14 +136,14 @@ __device__ void instance_back_part_of(float *part, const T *x, const T *g, const
     p[0] = a, p[c] = b;
   }
 }
-// mean[b][2][c]
-extern "C" __global__ void instance_back_stat_f32(float *mean, const float *part, int b, int c, int chunks, float n) {
-  int i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= b * 2 * c) return;
-  int s = i / (2 * c), col = i % (2 * c);
+// mean[b][2][c]. Grid (2 c / 32, B), blocks (32, 8)
+extern "C" __global__ void instance_back_stat_f32(float *mean, const float *part, int c, int chunks, float n) {
+  int col = blockIdx.x * 32 + threadIdx.x, s = blockIdx.y;
   float t = 0.f;
-  for (int k = 0; k < chunks; k++) t += part[((u64)s * chunks + k) * 2 * c + col];
-  mean[i] = t / n;
+  if (col < 2 * c)
+    for (int k = threadIdx.y; k < chunks; k += 8) t += part[((u64)s * chunks + k) * 2 * c + col];
+  t = down_block(t);
+  if (threadIdx.y == 0 && col < 2 * c) mean[(u64)s * 2 * c + col] = t / n;
 }
 template <class T>
 __device__ void instance_dx_of(T *d, const T *x, const T *g, const float *stat, const float *mean, int n, int c, int per) {
@@ -236,6 +231,61 @@ __device__ void batch_dx_of(T *d, const T *x, const T *g, const float *mean, con
   }
 }
 
+// --- batch norm of columns, (rows, c), with what may follow: max(0, .) ---------------------------------------------
+#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
+__device__ __forceinline__ float cut(float v, int relu) { return relu && v <= 0.f ? 0.f : v; }
+// y = x scale[c] + shift[c]. V columns at a time.
+template <class T, class P, int V>
+__device__ void affine_of(T *y, const T *x, const float *scale, const float *shift, u64 n, int c, int relu) {
+  EACH(n / V) {
+    uint32_t k = rest_of(i * V, c);
+    P p = ((const P *)x)[i];
+    T *e = (T *)&p;
+#pragma unroll
+    for (int j = 0; j < V; j++) e[j] = down<T>(cut(up(e[j]) * scale[k + j] + shift[k + j], relu));
+    ((P *)y)[i] = p;
+  }
+}
+// part[chunk][2][c]: sum g', sum g' xhat, where g' is what max(0, .) lets through of g. Grid (c / 32, chunks), blocks (32, 8)
+template <class T>
+__device__ void affine_back_part_of(float *part, const T *x, const T *g, const float *mean, const float *var, const float *scale,
+                                    const float *shift, u64 rows, int c, u64 per, float eps, int relu) {
+  int col = blockIdx.x * 32 + threadIdx.x;
+  u64 from = blockIdx.y * per, to = min(rows, from + per);
+  float a = 0.f, b = 0.f;
+  if (col < c) {
+    float m = mean[col], r = rsqrtf(var[col] + eps), s = scale[col], t = shift[col];
+    for (u64 k = from + threadIdx.y; k < to; k += 8) {
+      float xv = up(x[k * c + col]), gv = up(g[k * c + col]);
+      if (relu && xv * s + t <= 0.f) gv = 0.f;
+      a += gv;
+      b += gv * (xv - m) * r;
+    }
+  }
+  a = down_block(a);
+  b = down_block(b);
+  if (threadIdx.y == 0 && col < c) part[(u64)blockIdx.y * 2 * c + col] = a, part[((u64)blockIdx.y * 2 + 1) * c + col] = b;
+}
+// dx = scale (g' - mean g' - xhat mean(g' xhat)); sums holds both sums
+template <class T, class P, int V>
+__device__ void affine_dx_of(T *d, const T *x, const T *g, const float *mean, const float *var, const float *scale,
+                             const float *shift, const float *sums, u64 n, int c, float count, float eps, int relu) {
+  EACH(n / V) {
+    uint32_t k = rest_of(i * V, c);
+    P p = ((const P *)x)[i], q = ((const P *)g)[i];
+    T *e = (T *)&p, *f = (T *)&q;
+#pragma unroll
+    for (int j = 0; j < V; j++) {
+      int col = k + j;
+      float xv = up(e[j]), gv = up(f[j]), s = scale[col];
+      if (relu && xv * s + shift[col] <= 0.f) gv = 0.f;
+      float hat = (xv - mean[col]) * rsqrtf(var[col] + eps);
+      e[j] = down<T>(s * (gv - sums[col] / count - hat * (sums[c + col] / count)));
+    }
+    ((P *)d)[i] = p;
+  }
+}
+
 #define EXPORT(T, S)                                                                                                     \
   extern "C" __global__ void layer_##S(T *y, float *stat, const T *x, const float *w, const float *b, u64 rows, int c,   \
                                        float eps) { layer_of(y, stat, x, w, b, rows, c, eps); }                          \
@@ -253,6 +303,20 @@ __device__ void batch_dx_of(T *d, const T *x, const T *g, const float *mean, con
                                                     int per) { instance_back_part_of(p, x, g, stat, n, c, per); }        \
   extern "C" __global__ void instance_dx_##S(T *d, const T *x, const T *g, const float *stat, const float *mean,         \
                                              int n, int c, int per) { instance_dx_of(d, x, g, stat, mean, n, c, per); }  \
+  extern "C" __global__ void affine_##S(T *y, const T *x, const float *scale, const float *shift, u64 n, int c, int relu) { \
+    if (c % 4 == 0) affine_of<T, Four<T>, 4>(y, x, scale, shift, n, c, relu);                                            \
+    else affine_of<T, T, 1>(y, x, scale, shift, n, c, relu);                                                             \
+  }                                                                                                                      \
+  extern "C" __global__ void affine_back_part_##S(float *p, const T *x, const T *g, const float *mean, const float *var, \
+                                                  const float *scale, const float *shift, u64 rows, int c, u64 per,      \
+                                                  float eps, int relu)                                                   \
+  { affine_back_part_of(p, x, g, mean, var, scale, shift, rows, c, per, eps, relu); }                                    \
+  extern "C" __global__ void affine_dx_##S(T *d, const T *x, const T *g, const float *mean, const float *var,            \
+                                           const float *scale, const float *shift, const float *sums, u64 n, int c,      \
+                                           float count, float eps, int relu) {                                           \
+    if (c % 4 == 0) affine_dx_of<T, Four<T>, 4>(d, x, g, mean, var, scale, shift, sums, n, c, count, eps, relu);         \
+    else affine_dx_of<T, T, 1>(d, x, g, mean, var, scale, shift, sums, n, c, count, eps, relu);                          \
+  }                                                                                                                      \
   extern "C" __global__ void batch_part_##S(float *p, const T *x, int cells) { batch_part_of(p, x, cells); }             \
   extern "C" __global__ void batch_back_part_##S(float *p, const T *x, const T *g, const float *mean, const float *var,  \
                                                  int c, int cells, float eps)                                            \
