@@ -12,6 +12,7 @@ mod conv;
 #[cfg(feature = "cudnn")]
 mod cudnn;
 mod elementwise;
+mod flash;
 mod gemm;
 mod loss;
 mod maps;
@@ -57,6 +58,7 @@ macro_rules! module {
     };
 }
 module!(ELEMENTWISE, "elementwise");
+module!(FLASH, "flash");
 module!(LOSS, "loss");
 module!(MAPS, "maps");
 module!(NORM, "norm");
