@@ -250,6 +250,26 @@ fn cases() -> Vec<Case> {
             2,
             |x| attended(Projected::Two(&x[0], &x[1]), None, 2, 0.0),
         ),
+        case("attend, windows of 144", &[&[4, 144, 3 * 2 * 32], &[2, 144, 144]], 1, |x| {
+            attended(Projected::One(&x[0]), x.get(1), 2, 0.0)
+        }),
+        case(
+            "attend, heads of 96 with dropout",
+            &[&[2, 200, 2 * 96], &[2, 130, 2 * 2 * 96]],
+            2,
+            |x| attended(Projected::Two(&x[0], &x[1]), None, 2, 0.1),
+        ),
+        case("attend, words", &[&[3, 20, 128], &[3, 20, 128], &[3, 20, 128]], 3, |x| {
+            // Sentences of 20, 16 and 12 words.
+            let word = |i: u32| if i % 20 < 20 - i / 20 * 4 { 0f32 } else { -1e4 };
+            let mask = (0..60).map(word).collect::<Vec<_>>();
+            let mask = Tensor::from_vec(mask, (3, 1, 20), x[0].device())?;
+            let terms = ScoreTerms { bias: None, mask: Some(&mask) };
+            attend_projected(Projected::Three(&x[0], &x[1], &x[2]), 2, terms, 0.0, Mode::Eval)
+        }),
+        case("attend, heads of 128", &[&[2, 70, 3 * 128], &[1, 70, 70]], 1, |x| {
+            attended(Projected::One(&x[0]), x.get(1), 1, 0.2)
+        }),
         case("attend, a group at a time", &[&[5, 9, 3 * 2 * 5], &[2, 9, 9]], 1, |x| {
             #[cfg(feature = "cuda")]
             if x[0].device().is_cuda() && x[0].dtype() != DType::F64 {

@@ -11,7 +11,7 @@ use super::softmax::{
     Rows, is_long, long_gradient_rows, long_rows, softmax_gradient_rows, softmax_rows,
 };
 use super::{
-    ELEMENTWISE, Output, ROWS, device, f32_of, int, launch, loop_grid, open, suffix, whole,
+    ELEMENTWISE, Output, ROWS, device, f32_of, flash, int, launch, loop_grid, open, suffix, whole,
 };
 use crate::attend::Projected;
 use crate::dropout::Drawn;
@@ -23,12 +23,12 @@ pub(crate) const AT_ONCE: usize = 256 << 20;
 
 /// Sizes of one attention.
 #[derive(Clone, Copy)]
-struct Size {
-    groups: usize,
-    heads: usize,
-    queries: usize,
-    keys: usize,
-    width: usize,
+pub(super) struct Size {
+    pub(super) groups: usize,
+    pub(super) heads: usize,
+    pub(super) queries: usize,
+    pub(super) keys: usize,
+    pub(super) width: usize,
 }
 
 impl Size {
@@ -41,10 +41,10 @@ impl Size {
 
 /// Where queries, keys and values stand: the input, and the part of its channels.
 #[derive(Clone, Copy)]
-struct Place {
-    input: usize,
-    part: usize,
-    of: usize,
+pub(super) struct Place {
+    pub(super) input: usize,
+    pub(super) part: usize,
+    pub(super) of: usize,
 }
 
 fn places(x: &Projected) -> [Place; 3] {
@@ -70,27 +70,35 @@ pub(crate) fn attend(
         Projected::Two(q, kv) => vec![q, kv],
         Projected::Three(q, k, v) => vec![q, k, v],
     };
-    let inputs = inputs.into_iter().map(whole).collect::<Result<Vec<_>>>()?;
+    let mut inputs = inputs.into_iter().map(whole).collect::<Result<Vec<_>>>()?;
     let (groups, queries, wide) = inputs[0].dims3()?;
     let keys = inputs[places[1].input].dim(1)?;
     let size = Size { groups, heads, queries, keys, width: wide / places[0].of / heads };
+    let by_tiles = flash::fits(inputs[0].dtype(), size);
+    if by_tiles {
+        inputs = inputs.into_iter().map(flash::aligned).collect::<Result<Vec<_>>>()?;
+    }
     let bias = terms.bias.map(f32_of).transpose()?;
     let mask = terms.mask.map(|t| f32_of(&t.detach())).transpose()?;
     let pass = Pass { size, places, mask, drop, at_once };
     let detached: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
     let fixed = bias.as_ref().map(Tensor::detach);
-    let (value, shape) = pass.forward(&detached, fixed.as_ref())?.value();
+    let out = match by_tiles {
+        true => pass.flash(&detached, fixed.as_ref())?.0,
+        false => pass.forward(&detached, fixed.as_ref())?,
+    };
+    let (value, shape) = out.value();
     let backward = move |_: &Tensor, grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
     let mut all: Vec<&Tensor> = inputs.iter().collect();
     all.extend(&bias);
     attach_storage("attend", &all, value, shape, backward)
 }
 
-struct Pass {
-    size: Size,
-    places: [Place; 3],
-    mask: Option<Tensor>,
-    drop: Option<Drawn>,
+pub(super) struct Pass {
+    pub(super) size: Size,
+    pub(super) places: [Place; 3],
+    pub(super) mask: Option<Tensor>,
+    pub(super) drop: Option<Drawn>,
     at_once: usize,
 }
 
@@ -137,7 +145,7 @@ impl Pass {
         }
     }
 
-    fn scale(&self) -> f64 {
+    pub(super) fn scale(&self) -> f64 {
         1.0 / (self.size.width as f64).sqrt()
     }
 

@@ -13,6 +13,7 @@ mod conv;
 #[cfg(feature = "cudnn")]
 mod cudnn;
 mod elementwise;
+mod flash;
 mod gemm;
 mod layout;
 mod loss;
@@ -63,6 +64,7 @@ macro_rules! module {
     };
 }
 module!(ELEMENTWISE, "elementwise");
+module!(FLASH, "flash");
 module!(LOSS, "loss");
 module!(MAPS, "maps");
 module!(NORM, "norm");
