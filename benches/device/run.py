@@ -4,7 +4,7 @@
 Needs target/device-bench/dmmi-cli.xz (`cargo xtask device-bench --pack`), a driver for CUDA 13, and a Python with torch,
 whose wheels also bring cuBLAS and cuDNN. Every step has its time limit; a step that fails is reported and the rest goes on.
 
-    python3 benches/device/run.py [--out DIR] [--minutes 9] [--only selftest,infer,train,quickstart]
+    python3 benches/device/run.py [--out DIR] [--minutes 9] [--only selftest,infer,train,quickstart,resume]
 """
 
 import argparse
@@ -113,11 +113,66 @@ def quickstart(s):
     print("\n".join("   " + l for l in text.splitlines()[-25:]))
 
 
+RESUME = """
+seed = 11
+[data]
+image_size = [64, 64]
+max_words = 12
+vocab = "synthetic"
+train = {{ dir = "{data}", split = "train" }}
+val = {{ dir = "{data}", split = "val" }}
+[model]
+preset = "quickstart"
+decoder = {{ num_heads = 4, feed_forward = 128, dropout = 0.1 }}
+[optimizer]
+lr = 1e-3
+text_layers_trained = "all"
+[schedule]
+epochs = 6
+batch_size = 4
+[checkpoint]
+every_steps = 5
+keep_last = 3
+"""
+
+
+def killed(s):
+    """Killed with SIGKILL five times and resumed: the losses of an undisturbed run, and of a second undisturbed one."""
+    root = s.out / "resume"
+    root.mkdir(exist_ok=True)
+    s.run("data", [s.program, "quickstart", "--mini", "--device", "cuda", "--out", root / "mini"], 60)
+    (root / "run.toml").write_text(RESUME.format(data=root / "mini/data"))
+
+    def command(name, *more):
+        return [str(c) for c in (s.program, "train", "--config", root / "run.toml", "--device", "cuda", "--quiet", "--out", root / name, *more)]
+
+    def losses(name):
+        lines = (root / name / "steps.csv").read_text().splitlines()[1:]
+        return [[float(v) for v in line.split(",")[:9]] for line in lines]
+
+    for name in ("whole", "again"):
+        s.run(name, command(name), 60)
+    kills, log = 0, root / "broken/steps.csv"
+    for i in range(5):
+        child = subprocess.Popen(command("broken", *(["--resume"] if i else [])), cwd=ROOT, env=s.env, stdout=subprocess.DEVNULL,
+                                 stderr=subprocess.DEVNULL)
+        while child.poll() is None and (log.read_text().count("\n") if log.exists() else 0) < 8 * (i + 1):
+            time.sleep(0.002)
+        kills += child.poll() is None
+        child.kill()
+        child.wait()
+    s.run("resumed", command("broken", "--resume"), 60)
+    whole, again, broken = losses("whole"), losses("again"), losses("broken")
+    apart = lambda a, b: max(abs(x - y) / max(abs(x), 1e-3) for p, q in zip(a, b) for x, y in zip(p, q))
+    print(f"   {len(whole)} steps, {kills} kills: {len(broken)} steps in the log; largest relative difference of a loss, learning rate or "
+          f"norm {apart(whole, broken):.1e}, of a second undisturbed run {apart(whole, again):.1e}")
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path(os.environ.get("OUT", ROOT / "target/device-bench/out")))
     p.add_argument("--minutes", type=float, default=9.0, help="all together")
-    p.add_argument("--only", default="selftest,infer,train,quickstart", help="steps, separated by commas")
+    p.add_argument("--only", default="selftest,infer,train,quickstart,resume", help="steps, separated by commas")
     p.add_argument("--work", default="", help="of inference and training only these, such as train-8-bf16,infer-1-tf32")
     p.add_argument("--eager-only", action="store_true", help="no torch.compile, which takes most of the time")
     args = p.parse_args()
@@ -134,6 +189,8 @@ def main():
             compare(s, mode, args.eager_only, [w for w in args.work.split(",") if w])
     if "quickstart" in steps:
         quickstart(s)
+    if "resume" in steps:
+        killed(s)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use candle_core::{DType, Tensor, Var};
 use dmmi_model::{Dmmi, LossConfig, LossTerms, Targets};
 use dmmi_train::{OptimizerConfig, PolyDecay, param_groups};
-use nn_ops::{AdamW, AdamWConfig, Gradients, Mode, Noise, ParamGroup, ParamStore, Probe};
+use nn_ops::{AdamW, AdamWConfig, Gradients, Mode, Noise, ParamGroup, ParamStore, Probe, Tape};
 
 use crate::eval::{Inputs, integers, noise_of};
 use crate::golden::{Golden, Stored};
@@ -75,6 +75,7 @@ impl Run<'_> {
         let nothing = Noise::new(0, 0);
         for step in 0..=steps {
             let mut probe = if step == 0 { Probe::recording() } else { Probe::off() };
+            let _tape = Tape::begin();
             let out = model.forward_probed(&batch, Mode::Train(&nothing), &mut probe)?;
             if step == 0 {
                 self.first_logits(&probe.into_seen(), report)?;

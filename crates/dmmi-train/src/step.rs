@@ -4,7 +4,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets};
-use nn_ops::{AdamW, Gradients, Mode, Noise};
+use nn_ops::{AdamW, Gradients, Mode, Noise, Tape};
 use refzom_dataset::Batch;
 use serde::{Deserialize, Serialize};
 
@@ -122,6 +122,7 @@ fn part(
     noise: &Noise,
     share: f64,
 ) -> Result<PartResult> {
+    let _tape = Tape::begin();
     let output = network.train.forward(input, Mode::Train(noise))?;
     let terms = LossTerms::of(&output, targets, losses)?;
     let total = (terms.total(losses)? * share)?;

@@ -121,7 +121,7 @@ fn elementwise<T: Real>(
         kernel::par_filled(x.len(), BLOCK, |i, y| values(y, &x[i * BLOCK..][..y.len()]))
     };
     let xd = xs.detach();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let (g, x) = (kernel::read(grad)?, kernel::read(&xd)?);
         let (g, x) = (g.slice::<T>()?, x.slice::<T>()?);
         let dx = kernel::par_filled(x.len(), BLOCK, |i, d| {

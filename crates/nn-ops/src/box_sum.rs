@@ -66,7 +66,7 @@ fn fused(xs: &Tensor, before: usize, after: usize) -> Result<Tensor> {
             slide::<T>(x.slice::<T>()?, n, inner, before, after)
         };
         // A cell is in the windows of those that look the other way.
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let g = kernel::read(grad)?;
             let dx = slide::<T>(g.slice::<T>()?, n, inner, after, before);
             Ok(vec![kernel::from_vec(dx, (outer, n, inner))?])

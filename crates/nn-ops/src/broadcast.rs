@@ -35,7 +35,7 @@ pub fn add_repeated(xs: &Tensor, part: &Tensor) -> Result<Tensor> {
                 y.iter_mut().zip(pairs).for_each(|(y, (x, p))| *y = *x + *p);
             })
         };
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let sums = kernel::column_sums(kernel::read(grad)?.slice::<T>()?, each);
             Ok(vec![grad.clone(), kernel::from_vec(sums, of_part.clone())?])
         };
@@ -73,7 +73,7 @@ pub fn scale_rows(xs: &Tensor, factors: &Tensor) -> Result<Tensor> {
     let shape = xs.shape().clone();
     dispatch!(xs.dtype(), T => {
         let ys = scaled::<T>(&xs, &factors, c)?;
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             Ok(vec![kernel::from_vec(scaled::<T>(grad, &factors, c)?, grad.shape())?])
         };
         kernel::attach("scale-rows", &[&xs], ys, shape, backward)
@@ -154,7 +154,7 @@ fn add_weighted(base: Option<Tensor>, x: &Tensor, weights: &Tensor, r: usize) ->
             })
         };
         let (xd, count, with_base) = (x.detach(), weights.elem_count(), base.is_some());
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let (g, x) = (kernel::read(grad)?, kernel::read(&xd)?);
             let (g, x) = (g.slice::<T>()?, x.slice::<T>()?);
             let dx = kernel::par_filled(g.len(), BLOCK, |i, d| {

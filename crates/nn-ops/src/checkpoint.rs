@@ -5,7 +5,7 @@
 
 use candle_core::{Result, Tensor, TensorId, Var, bail};
 
-use crate::kernel::attach_storage;
+use crate::kernel::{Tape, attach_storage};
 use crate::mode::{Mode, Noise};
 use crate::pass;
 
@@ -31,6 +31,7 @@ where
     let kept: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
     let value = {
         let own = Noise::of_part(seed, 0, 0);
+        let _unrecorded = Tape::suspended();
         let y = segment(&kept, Mode::Train(&own))?.contiguous()?;
         own.settle_in(noise)?;
         y.detach()
@@ -43,12 +44,13 @@ where
     };
     drop(value);
     let wanted: Vec<bool> = inputs.iter().map(Tensor::track_op).collect();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let input = |(t, wanted): (&Tensor, &bool)| {
             if *wanted { Var::from_tensor(t).map(Var::into_inner) } else { Ok(t.clone()) }
         };
         let inputs = kept.iter().zip(&wanted).map(input).collect::<Result<Vec<_>>>()?;
         let noise = Noise::of_part(seed, 0, 0);
+        let _unrecorded = Tape::suspended();
         let y = segment(&inputs, Mode::Train(&noise))?;
         // The gradient of this sum at `y` is `grad`.
         let mut store = y.mul(&grad.to_dtype(y.dtype())?)?.sum_all()?.backward()?;

@@ -23,7 +23,7 @@ pub fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = (a.contiguous()?, b.contiguous()?);
     dispatch!(a.dtype(), T => {
         let ys = zipped::<T>(&a, &b, |x, y| x + y)?;
-        let backward = |_: &Tensor, grad: &Tensor| Ok(vec![grad.clone(), grad.clone()]);
+        let backward = |grad: &Tensor| Ok(vec![grad.clone(), grad.clone()]);
         kernel::attach("add", &[&a, &b], ys, a.shape(), backward)
     })
 }
@@ -44,7 +44,7 @@ pub fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     dispatch!(a.dtype(), T => {
         let ys = zipped::<T>(&a, &b, |x, y| x * y)?;
         let (ad, bd, needed) = (a.detach(), b.detach(), [a.track_op(), b.track_op()]);
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let times = |needed: bool, other: &Tensor| match needed {
                 true => kernel::from_vec(zipped::<T>(grad, other, |g, y| g * y)?, grad.shape()),
                 false => Ok(grad.clone()),
@@ -87,10 +87,13 @@ pub fn reshape(xs: &Tensor, shape: impl Into<Shape>) -> Result<Tensor> {
     Ok(ys)
 }
 
-/// The same values with the dimensions in another order, without a copy.
-pub(crate) fn permute(xs: &Tensor, order: [usize; 4]) -> Result<Tensor> {
-    let ys = xs.permute(order)?;
-    let mut back = vec![0; order.len()];
+/// The same values with the dimensions in another order, without a copy: `order[i]` is where dimension `i` was.
+///
+/// # Errors
+/// When `order` is not one of the dimensions.
+pub fn permute<const N: usize>(xs: &Tensor, order: [usize; N]) -> Result<Tensor> {
+    let ys = xs.permute(order.as_slice())?;
+    let mut back = vec![0; N];
     order.iter().enumerate().for_each(|(i, from)| back[*from] = i);
     kernel::attach_view(xs, &ys, View::Permuted(back));
     Ok(ys)
@@ -100,6 +103,7 @@ pub(crate) fn permute(xs: &Tensor, order: [usize; 4]) -> Result<Tensor> {
 mod tests {
     use super::*;
     use crate::audit::{audit, several, values};
+    use crate::gelu;
 
     #[test]
     fn sums_and_products_pass_the_audit() -> Result<()> {
@@ -118,12 +122,13 @@ mod tests {
     #[test]
     fn gradients_find_their_way() -> Result<()> {
         let f = |x: &[Tensor]| {
-            let a = crate::gelu(&x[0])?;
+            let a = gelu(&x[0])?;
             let flat = reshape(&a, (6, 5))?;
             let b = mul(&flat, &(flat.tanh()? * 2.0)?)?;
             let c = crate::softmax(&reshape(&b, (3, 2, 5))?)?;
             let d = add(&c, &reshape(&reshape(&flat, 30)?, (3, 2, 5))?)?;
-            add(&(&a * &d)?, &add(&d, &d)?)
+            let e = permute(&reshape(&permute(&d, [1, 2, 0])?, (2, 3, 5))?, [1, 0, 2])?;
+            add(&add(&(&a * &d)?, &add(&d, &d)?)?, &mul(&e, &gelu(&permute(&e, [0, 1, 2])?)?)?)
         };
         crate::audit::gradients("a mixed graph", &several(&[&[3, 2, 5]])?, &f)?;
         // A graph may be differentiated again, and results may outlive or go before what was made of them.

@@ -55,7 +55,7 @@ fn fused(logits: &Tensor, masks: &Tensor, weights: [f32; 2]) -> Result<Tensor> {
             (parts[0], parts[1])
         };
         let zd = logits.detach();
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let (z, g) = (kernel::read(&zd)?, kernel::read(grad)?);
             let z = z.slice::<T>()?;
             let factor = g.slice::<T>()?[0] / <T as Real>::of(total);

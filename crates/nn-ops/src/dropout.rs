@@ -103,7 +103,7 @@ fn masked(xs: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
     let shape = xs.shape().clone();
     dispatch!(xs.dtype(), T => {
         let ys = product::<T>(&xs, &mask)?;
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             Ok(vec![kernel::from_vec(product::<T>(grad, &mask)?, grad.shape())?])
         };
         kernel::attach("dropout", &[&xs], ys, shape, backward)
@@ -137,7 +137,7 @@ fn scaled(base: Option<&Tensor>, branch: &Tensor, scale: Vec<f32>) -> Result<Ten
             ys
         };
         let with_base = base.is_some();
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let mut db = vec![T::default(); grad.elem_count()];
             add(&mut db, kernel::read(grad)?.slice::<T>()?, &scale);
             let db = kernel::from_vec(db, grad.shape())?;

@@ -42,7 +42,7 @@ fn fused(
             let row = |i: usize| &rows[ids[i] as usize * d..][..d];
             kernel::par_filled(ids.len() * d, d, |i, y| y.copy_from_slice(row(i)))
         };
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let g = kernel::read(grad)?;
             let mut dt = vec![T::default(); shape.elem_count()];
             let rows = ids.iter().zip(g.slice::<T>()?.chunks_exact(d));

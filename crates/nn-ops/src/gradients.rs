@@ -16,9 +16,16 @@ pub struct Gradients {
 
 impl Gradients {
     /// Gradients of a scalar loss. Run it on a thread with a large stack: Candle's graph walk is recursive.
+    ///
+    /// Where the forward pass was recorded on a [`Tape`](crate::Tape), which spares memory and time, it must still live, and
+    /// is used up.
+    ///
+    /// # Errors
+    /// When a tape was used up or dropped before.
     pub fn of(loss: &Tensor, params: &[(String, Var)]) -> Result<Self> {
         let aside = Aside::begin(params.iter().map(|(_, var)| var.as_tensor().id()));
         let mut store = loss.backward()?;
+        kernel::run_tape()?;
         let (mut by_name, mut seen) = (BTreeMap::new(), HashSet::new());
         for (name, var) in params {
             let of_graph = store.remove(var.as_tensor());

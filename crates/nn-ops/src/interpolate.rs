@@ -137,7 +137,7 @@ fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
                 }
             })
         };
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
             let dx = kernel::par_filled(b * c * h * w, h * w, |p, d: &mut [T]| {

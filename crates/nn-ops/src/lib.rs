@@ -52,13 +52,14 @@ pub use attention::{
 pub use box_sum::{box_sum2d, run_sum};
 pub use broadcast::{add_repeated, scale_rows, weighted_sum};
 pub use checkpoint::checkpoint;
-pub use combine::{add, mul, reshape};
+pub use combine::{add, mul, permute, reshape};
 pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
 pub use cross_entropy::pixel_cross_entropy;
 pub use dropout::{add_drop_path, drop_path, drop_path_rates, dropout};
 pub use embedding::embedding;
 pub use gradients::Gradients;
 pub use interpolate::{Align, resize_beside, resize_bias_table, resize_bilinear};
+pub use kernel::Tape;
 pub use linear::{
     Linear, conv1x1, default_init, linear, linear_layer, linear_no_bias, linear_with_init,
 };

@@ -81,7 +81,7 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
         }
         let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
         let (need_x, need_w) = (xs.track_op(), weight.track_op());
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let (g, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (g, x, w) = (g.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
             let mut dx = vec![T::default(); if need_x { rows * inner } else { 0 }];

@@ -64,7 +64,7 @@ fn fused(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
         };
         let (ad, bd) = (a.detach(), b.detach());
         let (need_a, need_b) = (a.track_op(), b.track_op());
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let (g, ra, rb) = (kernel::read(grad)?, kernel::read(&ad)?, kernel::read(&bd)?);
             let (g, sa, sb) = (g.slice::<T>()?, ra.slice::<T>()?, rb.slice::<T>()?);
             let at_g = |i: usize| Mat::rows(&g[i * m * n..(i + 1) * m * n], n);

@@ -2,7 +2,7 @@
 //! parameters, and gradients on their way from one operation of this crate to another ([`attach`](crate::kernel::attach)).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use candle_core::{DType, Result, Tensor, TensorId};
 
@@ -19,8 +19,8 @@ thread_local! {
 struct Pass {
     /// The parameters that are asked for, with what was found of their gradients.
     params: Option<HashMap<TensorId, Option<Tensor>>>,
-    /// What was found so far of the gradients of results, by node.
-    pending: HashMap<u64, Tensor>,
+    /// What was found so far of the gradients of results, by operation, the latest last.
+    pending: BTreeMap<u64, Tensor>,
 }
 
 /// Something of the innermost pass. `f` must not wait for other threads.
@@ -77,6 +77,11 @@ pub(crate) fn send(node: u64, gradient: Tensor) -> Result<bool> {
 /// What was sent to a node.
 pub(crate) fn receive(node: u64) -> Option<Tensor> {
     innermost(|pass| pass.pending.remove(&node)).flatten()
+}
+
+/// What was sent to the latest operation that was sent anything.
+pub(crate) fn latest() -> Option<(u64, Tensor)> {
+    innermost(|pass| pass.pending.pop_last()).flatten()
 }
 
 fn with(before: Option<Tensor>, gradient: Tensor) -> Result<Tensor> {

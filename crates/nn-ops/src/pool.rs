@@ -92,7 +92,7 @@ fn fused(xs: &Tensor, k: usize, stride: usize, padding: usize) -> Result<Tensor>
             });
         }
         let (ys, from): (Vec<T>, Vec<u32>) = both.into_iter().unzip();
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
             let mut dx = vec![T::default(); b * c * h * w];

@@ -87,7 +87,7 @@ fn fused(table: &Tensor, index: &RowIndex) -> Result<Tensor> {
                 y.iter_mut().zip(places.iter()).for_each(|(y, row)| *y = column[*row as usize]);
             })
         };
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
             let columns = kernel::par_filled(m * rows, rows, |head, column: &mut [T]| {

@@ -162,7 +162,7 @@ fn fused(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Result<Tensor> {
             moved(x.slice::<T>()?, (b, rows, c), &map.take, f)
         };
         let (inverse, with_fill) = (map.inverse(), fill.is_some());
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
             let dx = moved(g, (b, n, c), &inverse.take, None);

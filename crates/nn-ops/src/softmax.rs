@@ -176,9 +176,10 @@ fn fused(scores: &Tensor, scale: f64, terms: ScoreTerms) -> Result<Tensor> {
             Ok(found)
         };
         let shape = (g, m, n, k);
+        let ys = kernel::stored(ys);
         match &bias {
-            Some(b) => kernel::attach("softmax", &[&scores, b], ys, shape, backward),
-            None => kernel::attach("softmax", &[&scores], ys, shape, backward),
+            Some(b) => kernel::attach_with_result("softmax", &[&scores, b], ys, shape, backward),
+            None => kernel::attach_with_result("softmax", &[&scores], ys, shape, backward),
         }
     })
 }

@@ -27,7 +27,7 @@ pub fn turn(xs: &Tensor) -> Result<Tensor> {
     let xs = xs.contiguous()?;
     dispatch!(xs.dtype(), T => {
         let ys = turned(kernel::read(&xs)?.slice::<T>()?, n, c);
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let dx = turned(kernel::read(grad)?.slice::<T>()?, c, n);
             Ok(vec![kernel::from_vec(dx, (b, n, c))?])
         };

@@ -41,7 +41,7 @@ fn fused(xs: &Tensor, k: usize) -> Result<Tensor> {
                 }
             })
         };
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
             let dx = kernel::par_filled(b * l * c, l * c, |sample, dx: &mut [T]| {

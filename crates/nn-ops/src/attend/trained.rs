@@ -325,7 +325,7 @@ pub(super) fn attend(
         let ys = with::<T, _>(about, &projected, bias.as_ref(), mask.as_ref(), |x| x.values())?;
         let kept: Vec<Tensor> = projected.iter().map(Tensor::detach).collect();
         let kept_bias = bias.as_ref().map(Tensor::detach);
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let dy = kernel::read(grad)?;
             let dy = dy.slice::<T>()?;
             let lens: Vec<usize> = kept.iter().map(|t| t.elem_count()).collect();

@@ -127,7 +127,7 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Re
         };
         let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
         let (need_x, need_w) = (xs.track_op(), weight.track_op());
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let (dy, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (dy, x, w) = (dy.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
             let dx = if need_x {

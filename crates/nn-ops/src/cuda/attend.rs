@@ -88,7 +88,7 @@ pub(crate) fn attend(
         false => pass.forward(&detached, fixed.as_ref())?,
     };
     let (value, shape) = out.value();
-    let backward = move |_: &Tensor, grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
+    let backward = move |grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
     let mut all: Vec<&Tensor> = inputs.iter().collect();
     all.extend(&bias);
     attach_storage("attend", &all, value, shape, backward)

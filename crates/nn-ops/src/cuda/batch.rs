@@ -117,7 +117,7 @@ fn of_columns(
     let (scale, shift) = scale_and_shift(&dev, [&mean, &var, &weight, &bias], eps)?;
     let (value, shape) = affine(xs, scale.at, shift.at, c, cut)?.value();
     let (xd, scale, shift) = (xs.detach(), scale.tensor(), shift.tensor());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let (g, x) = (open(grad)?, open(&xd)?);
         let (m, v, sc, sh) = (open(&mean)?, open(&var)?, open(&scale)?, open(&shift)?);
         let (n, cut) = (xd.elem_count(), i32::from(cut));
@@ -196,7 +196,7 @@ fn of_planes(
         [y.at, open(&xs)?.at, scale.at, shift.at, total as u64, int(c)?, int(cells)?,]
     );
     let (xd, wd) = (xs.detach(), weight.detach());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let (g, x, w) = (open(grad)?, open(&xd)?, open(&wd)?);
         let (m, v) = (open(&mean)?, open(&var)?);
         let part = Output::new(&dev, (b, c, 2), DType::F32)?;

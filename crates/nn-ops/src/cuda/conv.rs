@@ -54,7 +54,7 @@ pub(crate) fn conv2d(
     }
     let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
     let (need_x, need_w) = (xs.track_op(), weight.track_op());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let dx = if need_x { input_gradient(&g, &wd.to_dtype(dtype)?, grad)? } else { xd.clone() };
         let dw =
             if need_w { weight_gradient(&g, &xd, grad)?.to_dtype(wd.dtype())? } else { wd.clone() };
@@ -97,7 +97,7 @@ fn conv2d_last(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry)
     }
     let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
     let (need_x, need_w) = (xs.track_op(), weight.track_op());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let dx = if need_x {
             engine::input_gradient(&g, &last(&wd)?, grad, Order::Last)?
         } else {

@@ -38,7 +38,7 @@ fn pair(name: &'static str, xs: &Tensor) -> Result<Tensor> {
         [y.at, open(&xs)?.at, n as u64]
     );
     let xd = xs.detach();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let d = Output::new(&dev, xd.shape(), xd.dtype())?;
         launch!(
             &dev,
@@ -97,8 +97,7 @@ pub(crate) fn scale_parts(name: &'static str, xs: &Tensor, factors: &Tensor) -> 
     };
     let (value, _) = apply(&xs.detach())?.value();
     let shape = xs.shape().clone();
-    let backward =
-        move |_: &Tensor, grad: &Tensor| Ok(vec![apply(grad)?.tensor().reshape(grad.shape())?]);
+    let backward = move |grad: &Tensor| Ok(vec![apply(grad)?.tensor().reshape(grad.shape())?]);
     attach_storage(name, &[&xs], value, shape, backward)
 }
 
@@ -119,7 +118,7 @@ pub(crate) fn mul(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     };
     let (value, shape) = product(&a, &b)?.value();
     let (ad, bd, needed) = (a.detach(), b.detach(), [a.track_op(), b.track_op()]);
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let times = |needed: bool, other: &Tensor| match needed {
             true => product(grad, other).map(Output::tensor),
             false => Ok(grad.clone()),
@@ -136,7 +135,7 @@ pub(crate) fn add_repeated(xs: &Tensor, part: &Tensor) -> Result<Tensor> {
     let each = of_part.elem_count();
     let y = Output::new(&device(&xs)?, xs.shape(), xs.dtype())?;
     add_bias(&y, open(&xs)?.at, &f32_of(part)?, each)?;
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let sums = column_sums(&grad.reshape(((), each))?, 1.0)?;
         Ok(vec![grad.clone(), sums.reshape(&of_part)?.to_dtype(dtype)?])
     };
@@ -209,7 +208,7 @@ fn add_weighted(
         );
     }
     let (xd, wd, with_base) = (x.detach(), weights.detach(), base.is_some());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let (wide, g) = places(open(grad)?.at);
         let dx = Output::new(&dev, xd.shape(), xd.dtype())?;
         let blocks = n.div_ceil(1024).min(BLOCKS);
@@ -267,7 +266,7 @@ pub(crate) fn add_scaled(xs: &Tensor, branch: &Tensor, scale: Option<Tensor>) ->
         ]
     );
     drop(factors);
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let db = match &scale {
             None => grad.clone(),
             Some(scale) => {
@@ -298,6 +297,6 @@ pub(crate) fn dropout(xs: &Tensor, drawn: Drawn) -> Result<Tensor> {
         Ok(y)
     };
     let (value, shape) = apply(&xs)?.value();
-    let backward = move |_: &Tensor, grad: &Tensor| Ok(vec![apply(grad)?.tensor()]);
+    let backward = move |grad: &Tensor| Ok(vec![apply(grad)?.tensor()]);
     attach_storage("dropout", &[&xs], value, shape, backward)
 }

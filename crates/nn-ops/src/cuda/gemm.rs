@@ -76,7 +76,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
     }
     let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
     let (need_x, need_w) = (xs.track_op(), weight.track_op());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let g = Operand::new(grad, y_size);
         let dx = if need_x {
             let w = wd.to_dtype(dtype)?;
@@ -118,7 +118,7 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor
     let (value, shape) = product(Operand::new(&a, a_size), right, shape, dtype)?.value();
     let (ad, bd) = (a.detach(), b.detach());
     let (need_a, need_b) = (a.track_op(), b.track_op());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let (x, y) = (Operand::new(&ad, a_size), Operand::new(&bd, b_size));
         let g = Operand::new(grad, (batch, a_size.1, n));
         let da = if need_a {

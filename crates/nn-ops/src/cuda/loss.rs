@@ -47,7 +47,7 @@ pub(crate) fn pixel_cross_entropy(
         [value.at, open(&both)?.at, 1i32, 1f32]
     );
     let xd = logits.detach();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let d = Output::new(&dev, xd.shape(), DType::F32)?;
         launch!(
             &dev,
@@ -96,7 +96,7 @@ pub(crate) fn global_avg_pool(xs: &Tensor) -> Result<Tensor> {
     one(y.at, &means, 1, 1.0)?;
     let (value, shape) = y.value();
     let dev = dev.clone();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let d = Output::new(&dev, (b, c, h, w), dtype)?;
         let config = grid((b * c, 1, 1), (256, 1))?;
         launch!(
@@ -129,7 +129,7 @@ fn pool_last(xs: &Tensor) -> Result<Tensor> {
     let both = column_moments(&xs.reshape((b, n, c))?, None)?;
     let means = both.narrow(1, 0, 1)?.contiguous()?;
     let (value, _) = spread(&means, 1, 1.0)?.value();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let d = spread(&f32_of(grad)?, n, 1.0 / n as f32)?;
         Ok(vec![d.tensor().reshape((b, h, w, c))?])
     };

@@ -66,7 +66,7 @@ pub(crate) fn resize_bilinear(
     let resize = Resize { from: (b, c, h, w), to: (ho, wo), align, wide: c, last: false };
     let y = Output::new(&device(&xs)?, (b, c, ho, wo), xs.dtype())?;
     resize.forward(&xs, y.at)?;
-    let backward = move |_: &Tensor, grad: &Tensor| Ok(vec![resize.gradient(grad)?]);
+    let backward = move |grad: &Tensor| Ok(vec![resize.gradient(grad)?]);
     let (value, shape) = y.value();
     attach_storage("resize", &[&xs], value, shape, backward)
 }
@@ -94,7 +94,7 @@ pub(crate) fn resize_beside(coarse: &Tensor, fine: &Tensor, align: Align) -> Res
         Ok::<_, candle_core::Error>(())
     };
     planes(y.at, open(&fine)?.at, false)?;
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let df = Output::new(&device(grad)?, (b, d, ho, wo), dtype)?;
         planes(df.at, open(grad)?.at, true)?;
         Ok(vec![resize.gradient(grad)?, df.tensor()])
@@ -122,7 +122,7 @@ fn beside_last(coarse: &Tensor, fine: &Tensor, align: Align) -> Result<Tensor> {
         Ok::<_, candle_core::Error>(())
     };
     beside(y.at, open(fine)?.at, false)?;
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let df = Output::new(&device(grad)?, (b, ho, wo, d), dtype)?;
         beside(df.at, open(grad)?.at, true)?;
         Ok(vec![resize.gradient(grad)?, df.tensor()])
@@ -149,7 +149,7 @@ pub(crate) fn max_pool2d(xs: &Tensor, k: usize, stride: usize, padding: usize) -
         [y.at, from.at, open(&xs)?.at, planes, h_, w_, ho_, wo_, k_, s_, p_]
     );
     let from = from.tensor();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let d = Output::new(&dev, (b, c, h, w), dtype)?;
         launch!(
             &dev,
@@ -182,6 +182,6 @@ pub(crate) fn window_sum(xs: &Tensor, before: usize, after: usize) -> Result<Ten
     };
     let (value, shape) = pass(&xs, before, after)?.value();
     // A cell is in the windows of those that look the other way.
-    let backward = move |_: &Tensor, grad: &Tensor| Ok(vec![pass(grad, after, before)?.tensor()]);
+    let backward = move |grad: &Tensor| Ok(vec![pass(grad, after, before)?.tensor()]);
     attach_storage("window_sum", &[&xs], value, shape, backward)
 }

@@ -247,7 +247,11 @@ pub(crate) use launch;
 /// `t` in order, beginning where four elements can be loaded at once: itself, or a copy.
 pub(crate) fn whole(t: &Tensor) -> Result<Tensor> {
     let start = t.layout().start_offset();
-    if t.is_contiguous() && !start.is_multiple_of(4) { t.copy() } else { t.contiguous() }
+    if t.is_contiguous() && !start.is_multiple_of(4) {
+        t.force_contiguous()
+    } else {
+        t.contiguous()
+    }
 }
 
 /// `t` in f32, contiguous.

@@ -70,7 +70,7 @@ pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) 
         ]
     );
     let (xd, wd, stat) = (xs.detach(), weight.detach(), stat.tensor());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let (g, x, w, st) = (open(grad)?, open(&xd)?, open(&wd)?, open(&stat)?);
         let dx = Output::new(&dev, xd.shape(), xd.dtype())?;
         launch!(
@@ -138,7 +138,7 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
         [y.at, open(&xs)?.at, open(&stat)?.at, int(n)?, int(c)?, int(per)?]
     );
     let xd = xs.detach();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let (g, x, st) = (open(grad)?, open(&xd)?, open(&stat)?);
         let part = Output::new(&dev, (b, count, 2, c), DType::F32)?;
         launch!(

@@ -25,7 +25,7 @@ pub(crate) fn relative_bias(
         [y.at, open(&table)?.at, open(index)?.at, int(n)?, int(m)?]
     );
     let (starts, places) = (starts.clone(), places.clone());
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let d = Output::new(&dev, (rows, m), DType::F32)?;
         launch!(
             &dev,

@@ -5,7 +5,7 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 use super::norm::column_sums;
 use super::{Output, SOFTMAX, device, f32_of, grid, int, launch, open, suffix, whole};
 use crate::dropout::Drawn;
-use crate::kernel::attach_storage;
+use crate::kernel::attach_with_result;
 use crate::softmax::ScoreTerms;
 
 /// Rows of scores: groups of heads of queries, each of `keys`; `first` is the number of the first group.
@@ -226,7 +226,7 @@ pub(crate) fn attention_softmax(scores: &Tensor, scale: f64, terms: ScoreTerms) 
     };
     let (value, shape) = y.value();
     match &bias {
-        Some(b) => attach_storage("softmax", &[&scores, b], value, shape, backward),
-        None => attach_storage("softmax", &[&scores], value, shape, backward),
+        Some(b) => attach_with_result("softmax", &[&scores, b], value, shape, backward),
+        None => attach_with_result("softmax", &[&scores], value, shape, backward),
     }
 }

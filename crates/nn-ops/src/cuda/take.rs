@@ -17,7 +17,7 @@ pub(crate) fn take_rows(xs: &Tensor, map: &RowMap, fill: Option<&Tensor>) -> Res
     let shape = map.output_shape(images, c);
     let y = taken(&xs, &on.take, on.inverse.dims1()?, shape, fill.as_ref())?;
     let with_fill = fill.is_some();
-    let backward = move |_: &Tensor, grad: &Tensor| {
+    let backward = move |grad: &Tensor| {
         let n = on.take.dims1()?;
         let mut found = vec![taken(grad, &on.inverse, n, given.clone(), None)?.tensor()];
         if with_fill {
@@ -72,7 +72,7 @@ fn taken(
 pub(crate) fn turn(xs: &Tensor) -> Result<Tensor> {
     let xs = whole(xs)?;
     let (value, shape) = turned(&xs)?.value();
-    let backward = move |_: &Tensor, grad: &Tensor| Ok(vec![turned(grad)?.tensor()]);
+    let backward = move |grad: &Tensor| Ok(vec![turned(grad)?.tensor()]);
     attach_storage("turn", &[&xs], value, shape, backward)
 }
 

@@ -7,21 +7,31 @@
 mod attach;
 mod attend;
 mod gemm;
+mod link;
 mod math;
 mod panel;
 mod scratch;
 mod split;
+mod tape;
 
 use std::ops::Deref;
 
 use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 
-pub(crate) use attach::{View, attach, attach_storage, attach_view};
+pub(crate) use attach::{attach, attach_storage, attach_with_result};
 pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
 pub(crate) use gemm::{Mat, Threads, gemm};
+pub(crate) use link::{View, attach_view};
 pub(crate) use panel::{COLUMNS, ROWS, panel_product};
 pub(crate) use scratch::{Pool, Scratch};
 pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum};
+pub use tape::Tape;
+pub(crate) use tape::run as run_tape;
+
+/// Values in a storage of their own.
+pub(crate) fn stored<T: Real>(values: Vec<T>) -> Storage {
+    Storage::Cpu(T::to_cpu_storage_owned(values))
+}
 
 /// How an operation is carried out for a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

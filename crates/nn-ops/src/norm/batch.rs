@@ -208,7 +208,7 @@ fn fused(
             })
         };
         let (xd, wd) = (xs.detach(), weight.detach());
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let (g, x, wt) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (g, x, wt) = (g.slice::<T>()?, x.slice::<T>()?, wt.slice::<T>()?);
             let n = T::of((b * cells) as f64);

@@ -109,7 +109,8 @@ fn fused(xs: &Tensor, eps: f64) -> Result<Tensor> {
             }
             Ok(vec![kernel::from_vec(dx, (b, n, c))?])
         };
-        kernel::attach("instance-norm", &[&xs], ys, (b, n, c), backward)
+        let ys = kernel::stored(ys);
+        kernel::attach_with_result("instance-norm", &[&xs], ys, (b, n, c), backward)
     })
 }
 

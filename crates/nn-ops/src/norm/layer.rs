@@ -81,7 +81,7 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor
             kernel::par_filled(x.len(), c, |r, y| row_value(y, &x[r * c..(r + 1) * c], w, b, eps))
         };
         let (xd, wd) = (xs.detach(), weight.detach());
-        let backward = move |_: &Tensor, grad: &Tensor| {
+        let backward = move |grad: &Tensor| {
             let (g, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (g, x, w) = (g.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
             let dx = kernel::par_filled(x.len(), c, |r, d| {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use dmmi_model::{BackboneConfig, Dmmi, DmmiConfig, LossConfig, LossTerms, Part};
 use dmmi_train::{OptimizerConfig, TrainConfig, param_groups};
-use nn_ops::{AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe};
+use nn_ops::{AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe, Tape};
 
 use super::BenchMode;
 use super::inputs::Inputs;
@@ -123,13 +123,14 @@ impl Work {
         training.step += 1;
         let noise = Noise::new(0, training.step);
         let mode = Mode::Train(&noise);
+        let tape = Tape::begin();
         let output = self.model.forward_probed(&self.inputs.input, mode, probe)?;
         let total = LossTerms::of(&output, &self.inputs.targets, &training.losses)?
             .total(&training.losses)?;
         probe.mark(Part::Losses);
         let gradients = Gradients::of(&total, &training.trained)?;
         let total = total.detach();
-        drop(output);
+        drop((output, tape));
         probe.mark("backward");
         training.optimizer.step(&gradients, training.lr)?;
         probe.mark("optimiser");
