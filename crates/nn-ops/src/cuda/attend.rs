@@ -33,7 +33,7 @@ pub(super) struct Size {
 
 impl Size {
     /// Groups whose scores are computed together.
-    fn chunk(&self, dtype: DType, at_once: usize) -> usize {
+    pub(super) fn chunk(&self, dtype: DType, at_once: usize) -> usize {
         let each = self.heads * self.queries * self.keys * dtype.size_in_bytes();
         (at_once / each.max(1)).clamp(1, self.groups)
     }
@@ -83,12 +83,17 @@ pub(crate) fn attend(
     let pass = Pass { size, places, mask, drop, at_once };
     let detached: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
     let fixed = bias.as_ref().map(Tensor::detach);
-    let out = match by_tiles {
-        true => pass.flash(&detached, fixed.as_ref())?.0,
-        false => pass.forward(&detached, fixed.as_ref())?,
+    let (out, left) = if by_tiles {
+        let (out, left) = pass.flash(&detached, fixed.as_ref())?;
+        (out, Some(left))
+    } else {
+        (pass.forward(&detached, fixed.as_ref())?, None)
     };
     let (value, shape) = out.value();
-    let backward = move |_: &Tensor, grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
+    let backward = move |out: &Tensor, grad: &Tensor| match &left {
+        Some(left) => pass.flash_backward(&detached, fixed.as_ref(), left, (out, grad)),
+        None => pass.backward(&detached, fixed.as_ref(), grad),
+    };
     let mut all: Vec<&Tensor> = inputs.iter().collect();
     all.extend(&bias);
     attach_storage("attend", &all, value, shape, backward)
@@ -99,7 +104,7 @@ pub(super) struct Pass {
     pub(super) places: [Place; 3],
     pub(super) mask: Option<Tensor>,
     pub(super) drop: Option<Drawn>,
-    at_once: usize,
+    pub(super) at_once: usize,
 }
 
 impl Pass {

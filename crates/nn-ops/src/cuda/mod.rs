@@ -65,6 +65,7 @@ macro_rules! module {
 }
 module!(ELEMENTWISE, "elementwise");
 module!(FLASH, "flash");
+module!(FLASH_BACK, "flash_back");
 module!(LOSS, "loss");
 module!(MAPS, "maps");
 module!(NORM, "norm");
