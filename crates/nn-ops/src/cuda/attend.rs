@@ -15,7 +15,7 @@ use super::{
 };
 use crate::attend::Projected;
 use crate::dropout::Drawn;
-use crate::kernel::attach_storage;
+use crate::kernel::{attach_storage, attach_with_result};
 use crate::softmax::ScoreTerms;
 
 /// Bytes of scores at once.
@@ -33,7 +33,7 @@ pub(super) struct Size {
 
 impl Size {
     /// Groups whose scores are computed together.
-    fn chunk(&self, dtype: DType, at_once: usize) -> usize {
+    pub(super) fn chunk(&self, dtype: DType, at_once: usize) -> usize {
         let each = self.heads * self.queries * self.keys * dtype.size_in_bytes();
         (at_once / each.max(1)).clamp(1, self.groups)
     }
@@ -83,15 +83,26 @@ pub(crate) fn attend(
     let pass = Pass { size, places, mask, drop, at_once };
     let detached: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
     let fixed = bias.as_ref().map(Tensor::detach);
-    let out = match by_tiles {
-        true => pass.flash(&detached, fixed.as_ref())?.0,
-        false => pass.forward(&detached, fixed.as_ref())?,
+    let left = match by_tiles {
+        true => Some(pass.flash(&detached, fixed.as_ref())?),
+        false => None,
     };
-    let (value, shape) = out.value();
-    let backward = move |grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
     let mut all: Vec<&Tensor> = inputs.iter().collect();
     all.extend(&bias);
-    attach_storage("attend", &all, value, shape, backward)
+    match left {
+        Some((out, left)) => {
+            let (value, shape) = out.value();
+            let backward = move |out: &Tensor, grad: &Tensor| {
+                pass.flash_backward(&detached, fixed.as_ref(), &left, (out, grad))
+            };
+            attach_with_result("attend", &all, value, shape, backward)
+        }
+        None => {
+            let (value, shape) = pass.forward(&detached, fixed.as_ref())?.value();
+            let backward = move |grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
+            attach_storage("attend", &all, value, shape, backward)
+        }
+    }
 }
 
 pub(super) struct Pass {
@@ -99,7 +110,7 @@ pub(super) struct Pass {
     pub(super) places: [Place; 3],
     pub(super) mask: Option<Tensor>,
     pub(super) drop: Option<Drawn>,
-    at_once: usize,
+    pub(super) at_once: usize,
 }
 
 impl Pass {

@@ -18,6 +18,8 @@ use super::take::turned;
 use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix, whole};
 use crate::conv::Geometry;
 use crate::kernel::attach_storage;
+#[cfg(feature = "cudnn")]
+use crate::kernel::cast;
 
 #[cfg(not(feature = "cudnn"))]
 use super::columns as engine;
@@ -87,22 +89,18 @@ fn conv2d_last(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry)
     let bias = bias.map(f32_of).transpose()?;
     let (dtype, window) = (xs.dtype(), g.kh * g.kw);
     // `(Cout, kh, kw, Cin)`.
-    let last = move |weight: &Tensor| {
-        let weight = weight.to_dtype(dtype)?.reshape((g.c_out, g.c_in, window))?;
-        Ok::<_, candle_core::Error>(turned(&weight)?.tensor())
-    };
-    let y = engine::forward(&g, xs, &last(&weight.detach())?, Order::Last)?;
+    let cast = cast(&weight, dtype)?.reshape((g.c_out, g.c_in, window))?;
+    let last = turned(&cast)?.tensor();
+    drop(cast);
+    let y = engine::forward(&g, xs, &last, Order::Last)?;
     if let Some(b) = &bias {
         add_bias(&y, y.at, b, g.c_out)?;
     }
     let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
     let (need_x, need_w) = (xs.track_op(), weight.track_op());
     let backward = move |grad: &Tensor| {
-        let dx = if need_x {
-            engine::input_gradient(&g, &last(&wd)?, grad, Order::Last)?
-        } else {
-            xd.clone()
-        };
+        let dx =
+            if need_x { engine::input_gradient(&g, &last, grad, Order::Last)? } else { xd.clone() };
         let dw = if need_w {
             let dw = engine::weight_gradient(&g, &xd, grad, Order::Last)?;
             let dw = turned(&dw.reshape((g.c_out, window, g.c_in))?)?.tensor();

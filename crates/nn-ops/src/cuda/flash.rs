@@ -7,24 +7,55 @@ use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, LaunchConfig};
 use candle_core::{DType, Result, Tensor};
 
 use super::attend::{Pass, Place, Size};
-use super::{FLASH, Output, device, grid, int, launch, open};
+use super::norm::{column_sums, column_sums_at};
+use super::{FLASH, FLASH_BACK, Output, device, grid, int, launch, open};
 
 /// Widths of heads that there are kernels for; a narrower head is filled up with zeros.
 const WIDTHS: [usize; 4] = [32, 64, 96, 128];
-/// Rows of a warp and warps of a block by width, as in flash.cu.
-const FORWARD: [(usize, usize); 4] = [(16, 9), (32, 4), (32, 4), (16, 8)];
-/// Blocks across the second and third dimension of a grid.
+/// Most blocks across the second and third dimension of a grid.
 const MOST: usize = 65_535;
+/// Multiprocessors that blocks are counted for: those of an H100. A constant, so that sums are the same on every card.
+const PROCESSORS: usize = 132;
+
+/// How the rows of a head are shared: rows of a warp, most warps of a block, blocks that a multiprocessor holds.
+#[derive(Clone, Copy)]
+struct Share(usize, usize, usize);
+
+/// By width, as exported in flash.cu.
+const FORWARD: [Share; 4] = [Share(16, 9, 2), Share(32, 4, 2), Share(32, 4, 2), Share(16, 8, 1)];
+/// The same of flash_back.cu, along the keys and along the queries.
+const BACK_Q: [Share; 4] = [Share(16, 3, 5), Share(16, 8, 1), Share(16, 8, 1), Share(16, 8, 1)];
+const BACK_KV: [Share; 4] = [Share(16, 3, 4), Share(16, 8, 1), Share(16, 8, 1), Share(16, 8, 1)];
+/// The kernel that sums the gradient of a bias over groups itself, for so many keys and channels at most.
+const SUMS: (Share, usize, usize) = (Share(16, 3, 3), 144, 32);
+
+impl Share {
+    /// Blocks for `n` rows of each head and group: as many warps as share the rows evenly. Where there is a bias a block takes
+    /// several groups, for which it finds the bias near by.
+    fn grid(self, n: usize, heads: usize, groups: usize, biased: bool) -> Result<LaunchConfig> {
+        let Self(rows, most, held) = self;
+        let warps = n.div_ceil(rows);
+        let blocks = warps.div_ceil(most);
+        let turns = match biased {
+            true => (groups * heads * blocks).div_ceil(PROCESSORS * held),
+            false => groups.div_ceil(MOST),
+        };
+        let across = groups.div_ceil(turns).min(MOST);
+        grid((blocks, heads, across), (32 * warps.div_ceil(blocks) as u32, 1))
+    }
+}
 
 /// Whether there is a kernel for this attention.
 pub(super) fn fits(dtype: DType, size: Size) -> bool {
-    let Size { groups, heads, width, .. } = size;
-    dtype == DType::BF16 && width.is_multiple_of(8) && width <= 128 && groups.max(heads) <= MOST
+    let Size { heads, queries, keys, width, .. } = size;
+    let scores = queries.saturating_mul(keys); // of a head; numbers of them are `int`
+    let sizes = heads <= MOST && scores <= i32::MAX as usize;
+    dtype == DType::BF16 && width.is_multiple_of(8) && width <= 128 && sizes
 }
 
 /// `t` beginning where eight elements can be loaded at once: itself, or a copy.
 pub(super) fn aligned(t: Tensor) -> Result<Tensor> {
-    if t.layout().start_offset().is_multiple_of(8) { Ok(t) } else { t.copy() }
+    if t.layout().start_offset().is_multiple_of(8) { Ok(t) } else { t.force_contiguous() }
 }
 
 /// `Flash` of flash.cuh: addresses (0: none) and sizes.
@@ -45,8 +76,10 @@ struct Args {
     dk: u64,
     dv: u64,
     ds: u64,
+    sums: u64,
     wide: [i32; 3],
     first: i32,
+    groups: i32,
     heads: i32,
     queries: i32,
     keys: i32,
@@ -76,16 +109,6 @@ fn kernel(width: usize) -> usize {
     WIDTHS.iter().position(|w| *w >= width).unwrap_or(WIDTHS.len() - 1)
 }
 
-/// Blocks for `n` rows of each of `groups`: as many warps as share the rows evenly.
-fn blocks(
-    (n, heads, groups): (usize, usize, usize),
-    (rows, most): (usize, usize),
-) -> Result<LaunchConfig> {
-    let warps = n.div_ceil(rows);
-    let blocks = warps.div_ceil(most);
-    grid((blocks, heads, groups), (32 * warps.div_ceil(blocks) as u32, 1))
-}
-
 /// Where a part of a projection begins.
 fn begin(x: u64, place: Place, size: Size) -> u64 {
     x + (place.part * size.heads * size.width * DType::BF16.size_in_bytes()) as u64
@@ -110,6 +133,7 @@ impl Pass {
             lse: open(&left.lse)?.at,
             kept: left.kept.as_ref().map(open).transpose()?.map_or(0, |t| t.at),
             wide: [wide(q)?, wide(k)?, wide(v)?],
+            groups: int(size.groups)?,
             heads: int(size.heads)?,
             queries: int(size.queries)?,
             keys: int(size.keys)?,
@@ -143,8 +167,75 @@ impl Pass {
         let left = Left { lse, kept };
         let args = Args { out: out.at, ..self.args(inputs, bias, &left)? };
         let i = kernel(width);
-        let config = blocks((queries, heads, groups), FORWARD[i])?;
+        let config = FORWARD[i].grid(queries, heads, groups, bias.is_some())?;
         launch!(&dev, FLASH, format!("flash_{}", WIDTHS[i]), config, [args]);
         Ok((out, left))
+    }
+
+    /// As [`Pass::backward`], of the result `out`.
+    pub(super) fn flash_backward(
+        &self,
+        inputs: &[Tensor],
+        bias: Option<&Tensor>,
+        left: &Left,
+        (out, grad): (&Tensor, &Tensor),
+    ) -> Result<Vec<Tensor>> {
+        let dev = device(&inputs[0])?;
+        let Size { groups, heads, queries, keys, width } = self.size;
+        let grad = aligned(grad.clone())?;
+        let dot = Output::new(&dev, (groups, heads, queries), DType::F32)?;
+        let found = inputs.iter().map(|t| Output::new(&dev, t.shape(), DType::BF16));
+        let found = found.collect::<Result<Vec<_>>>()?;
+        let [dq, dk, dv] = self.places.map(|p| begin(found[p.input].at, p, self.size));
+        let args = self.args(inputs, bias, left)?;
+        let (out, grad) = (open(out)?.at, open(&grad)?.at);
+        let args = Args { out, grad, dot: dot.at, dq, dk, dv, ..args };
+        let rows = groups * heads * queries;
+        let four_each = grid(((4 * rows).div_ceil(256), 1, 1), (256, 1))?;
+        launch!(&dev, FLASH_BACK, "flash_dot", four_each, [args, rows as u64]);
+        let (i, biased) = (kernel(width), bias.is_some());
+        let config = BACK_KV[i].grid(keys, heads, groups, biased)?;
+        launch!(&dev, FLASH_BACK, format!("flash_back_kv_{}", WIDTHS[i]), config, [args]);
+
+        let name = format!("flash_back_q_{}", WIDTHS[i]);
+        let of_bias = match SUMS {
+            _ if !biased => {
+                let config = BACK_Q[i].grid(queries, heads, groups, false)?;
+                launch!(&dev, FLASH_BACK, name, config, [args]);
+                None
+            }
+            (share, most, wide) if keys <= most && width <= wide => {
+                let config = share.grid(queries, heads, groups, true)?;
+                let across = config.grid_dim.2 as usize;
+                let sums = Output::new(&dev, (across, heads * queries * keys), DType::F32)?;
+                let args = Args { sums: sums.at, ..args };
+                launch!(&dev, FLASH_BACK, format!("flash_back_q_sums_{wide}"), config, [args]);
+                Some(column_sums(&sums.tensor(), 1.0)?)
+            }
+            _ => {
+                // The gradients of scores are written, some groups at a time, and summed.
+                let chunk = self.size.chunk(DType::BF16, self.at_once);
+                let ds = Output::new(&dev, (chunk, heads * queries * keys), DType::BF16)?;
+                let mut all: Option<Tensor> = None;
+                for from in (0..groups).step_by(chunk) {
+                    let count = chunk.min(groups - from);
+                    let args = Args { first: int(from)?, groups: int(count)?, ds: ds.at, ..args };
+                    let config = BACK_Q[i].grid(queries, heads, count, true)?;
+                    launch!(&dev, FLASH_BACK, name, config, [args]);
+                    let size = (count, heads * queries * keys);
+                    let part = column_sums_at(&dev, ds.at, size, 1.0, DType::BF16)?;
+                    all = Some(match all {
+                        Some(sum) => (sum + part)?,
+                        None => part,
+                    });
+                }
+                all
+            }
+        };
+        let mut found: Vec<Tensor> = found.into_iter().map(Output::tensor).collect();
+        if let Some(db) = of_bias {
+            found.push(db.reshape((heads, queries, keys))?);
+        }
+        Ok(found)
     }
 }

@@ -6,7 +6,7 @@ use super::blas::{Side, Types, products};
 use super::elementwise::add_bias;
 use super::norm::column_sums;
 use super::{Output, device, f32_of, open, whole};
-use crate::kernel::attach_storage;
+use crate::kernel::{attach_storage, cast};
 
 /// A contiguous operand `(batch, rows, cols)`, read as it stands or transposed. A batch of 1 stands for all.
 #[derive(Clone, Copy)]
@@ -69,7 +69,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
     }
     let dtype = xs.dtype();
     let (x_size, w_size, y_size) = ((1, rows, inner), (1, out, inner), (1, rows, out));
-    let cast = weight.detach().to_dtype(dtype)?;
+    let cast = cast(&weight, dtype)?;
     let y = product(Operand::new(&xs, x_size), Operand::new(&cast, w_size).t(), shape, dtype)?;
     if let Some(b) = &bias {
         add_bias(&y, y.at, b, out)?;
@@ -79,8 +79,7 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
     let backward = move |grad: &Tensor| {
         let g = Operand::new(grad, y_size);
         let dx = if need_x {
-            let w = wd.to_dtype(dtype)?;
-            product(g, Operand::new(&w, w_size), xd.shape(), dtype)?.tensor()
+            product(g, Operand::new(&cast, w_size), xd.shape(), dtype)?.tensor()
         } else {
             xd.clone()
         };

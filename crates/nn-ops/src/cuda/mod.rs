@@ -24,11 +24,16 @@ mod rows;
 mod softmax;
 mod take;
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use candle_core::backend::BackendDevice;
-use candle_core::cuda_backend::cudarc::driver::{DevicePtr, LaunchConfig};
-use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaStream, DevicePtr, LaunchConfig,
+};
+use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice, DeviceId};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
 
@@ -65,6 +70,7 @@ macro_rules! module {
 }
 module!(ELEMENTWISE, "elementwise");
 module!(FLASH, "flash");
+module!(FLASH_BACK, "flash_back");
 module!(LOSS, "loss");
 module!(MAPS, "maps");
 module!(NORM, "norm");
@@ -222,16 +228,41 @@ pub(crate) fn loop_grid(n: usize) -> Result<LaunchConfig> {
     grid((n.div_ceil(256).clamp(1, 1 << 16), 1, 1), (256, 1))
 }
 
+thread_local! {
+    /// Kernels by device and name: asking the driver for one takes as long as some kernels do.
+    static FUNCTIONS: RefCell<HashMap<DeviceId, HashMap<String, CudaFunction>>> =
+        RefCell::default();
+}
+
+/// A kernel, whose module is loaded at first use, and the stream of the device.
+fn function(
+    dev: &CudaDevice,
+    module: Module,
+    name: &str,
+) -> Result<(CudaFunction, Arc<CudaStream>)> {
+    let known = FUNCTIONS.with_borrow(|all| all.get(&dev.id())?.get(name).cloned());
+    let function = match known {
+        Some(known) => known,
+        None => {
+            let found = dev.get_or_load_custom_func(name, module.name, module.ptx)?;
+            let found = found.into_cuda_function();
+            FUNCTIONS.with_borrow_mut(|all| {
+                all.entry(dev.id()).or_default().insert(name.to_owned(), found.clone())
+            });
+            found
+        }
+    };
+    Ok((function, dev.cuda_stream()))
+}
+
 /// Queues a kernel: `launch!(device, MODULE, name, config, [arguments])`. Arguments are addresses (`u64`) and numbers of
 /// exactly the kernel's types.
 macro_rules! launch {
     ($dev:expr, $module:expr, $name:expr, $config:expr, [$($arg:expr),* $(,)?]) => {{
         use candle_core::cuda_backend::cudarc::driver::PushKernelArg;
         let name: &str = &$name;
-        // Its module is loaded at first use.
-        let module: $crate::cuda::Module = $module;
-        let function = $dev.get_or_load_custom_func(name, module.name, module.ptx)?;
-        let mut builder = function.builder();
+        let (function, stream) = $crate::cuda::function($dev, $module, name)?;
+        let mut builder = stream.launch_builder(&function);
         $(let arg = $arg; builder.arg(&arg);)*
         let config = $config;
         // SAFETY: the arguments have the number and types of the kernel's; addresses are those of live tensors of the sizes

@@ -26,6 +26,8 @@ pub(crate) use panel::{COLUMNS, ROWS, panel_product};
 pub(crate) use scratch::{Pool, Scratch};
 pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum};
 pub use tape::Tape;
+#[cfg(feature = "cuda")]
+pub(crate) use tape::cast;
 pub(crate) use tape::run as run_tape;
 
 /// Values in a storage of their own.

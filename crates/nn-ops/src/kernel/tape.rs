@@ -56,13 +56,16 @@ struct Record {
     nodes: HashMap<u64, Node>,
     /// One a device.
     roots: Vec<Tensor>,
+    /// Parameters in the type that they are multiplied in.
+    #[cfg(feature = "cuda")]
+    casts: HashMap<(TensorId, candle_core::DType), Tensor>,
 }
 
 /// Records the operations of this crate that this thread does while it lives, to be differentiated by
 /// [`Gradients::of`](crate::Gradients::of) once: less memory and time than Candle's graph takes, the same gradients.
 ///
-/// Begin one before a forward pass and drop it after [`Gradients::of`](crate::Gradients::of). Candle's own `backward` is
-/// refused for what is on a tape.
+/// Begin one before a forward pass and drop it after [`Gradients::of`](crate::Gradients::of); parameters must not change in
+/// between. Candle's own `backward` is refused for what is on a tape.
 #[must_use = "operations are recorded only while it lives"]
 #[derive(Debug)]
 pub struct Tape {
@@ -75,7 +78,13 @@ impl Tape {
     pub fn begin() -> Self {
         static TAPE: AtomicU64 = AtomicU64::new(0);
         let id = TAPE.fetch_add(1, Ordering::Relaxed);
-        Self::over(Some(Record { id, nodes: HashMap::new(), roots: Vec::new() }))
+        Self::over(Some(Record {
+            id,
+            nodes: HashMap::new(),
+            roots: Vec::new(),
+            #[cfg(feature = "cuda")]
+            casts: HashMap::new(),
+        }))
     }
 
     /// Records nothing while it lives: for what is differentiated on its own.
@@ -124,6 +133,21 @@ pub(super) fn root(value: &Storage) -> Result<Tensor> {
     let root = Var::from_tensor(&one)?.into_inner();
     innermost(|tape| tape.roots.push(root.clone()));
     Ok(root)
+}
+
+/// `weight` in another type, outside any graph; a parameter is cast once a tape.
+#[cfg(feature = "cuda")]
+pub(crate) fn cast(weight: &Tensor, dtype: candle_core::DType) -> Result<Tensor> {
+    let key = (weight.id(), dtype);
+    if weight.dtype() == dtype || !weight.is_variable() {
+        return weight.detach().to_dtype(dtype);
+    }
+    if let Some(known) = innermost(|tape| tape.casts.get(&key).cloned()).flatten() {
+        return Ok(known);
+    }
+    let cast = weight.detach().to_dtype(dtype)?;
+    innermost(|tape| tape.casts.insert(key, cast.clone()));
+    Ok(cast)
 }
 
 /// Runs back over what is pending, the latest first.

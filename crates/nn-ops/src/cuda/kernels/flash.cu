@@ -45,87 +45,90 @@ __device__ __forceinline__ void drop(float (&a)[4], float (&b)[4], const Flash &
 template <int D, int MT, int KT> __device__ __forceinline__ void forward(const Flash &f) {
   constexpr int NT = KT / 8, TILE = KT * (D + 8);
   __shared__ __align__(16) bf16 held[2][2][TILE];
-  At at = at_of(f);
   int query = (blockIdx.x * (blockDim.x >> 5) + (threadIdx.x >> 5)) * 16 * MT;
-  const bf16 *q = f.q + (u64)at.group * f.queries * f.q_wide + at.head * f.width;
-  const bf16 *k = f.k + (u64)at.group * f.keys * f.k_wide + at.head * f.width;
-  const bf16 *v = f.v + (u64)at.group * f.keys * f.v_wide + at.head * f.width;
-  fetch<D, KT>(held[0][0], k, f.k_wide, 0, f.keys, f.width);
-  fetch<D, KT>(held[0][1], v, f.v_wide, 0, f.keys, f.width);
-  Terms terms(f, at);
-  uint32_t a[MT][D / 16][4];
-  float o[MT][D / 8][4] = {}, most[MT][2], sum[MT][2] = {};
+  GROUPS(f, z) {
+    At at = at_of(f, z);
+    const bf16 *q = f.q + (u64)at.group * f.queries * f.q_wide + at.head * f.width;
+    const bf16 *k = f.k + (u64)at.group * f.keys * f.k_wide + at.head * f.width;
+    const bf16 *v = f.v + (u64)at.group * f.keys * f.v_wide + at.head * f.width;
+    fetch<D, KT>(held[0][0], k, f.k_wide, 0, f.keys, f.width);
+    fetch<D, KT>(held[0][1], v, f.v_wide, 0, f.keys, f.width);
+    Terms terms(f, at);
+    uint32_t a[MT][D / 16][4];
+    float o[MT][D / 8][4] = {}, most[MT][2], sum[MT][2] = {};
 #pragma unroll
-  for (int m = 0; m < MT; m++) {
-    left<D>(a[m], q, f.q_wide, query + m * 16, f.queries, f.width);
-    most[m][0] = most[m][1] = -INFINITY;
-  }
-  float unit = f.scale * 1.4426950408889634f;  // weights are powers of two
-  for (int key = 0, stage = 0; key < f.keys; key += KT, stage ^= 1) {
-    float s[MT][NT][4];
-    terms.begin(s, query, f.queries, key);
-    copied();
-    __syncthreads();  // this stage is there; the other one is no longer in use
-    if (key + KT < f.keys) {
-      fetch<D, KT>(held[stage ^ 1][0], k, f.k_wide, key + KT, f.keys, f.width);
-      fetch<D, KT>(held[stage ^ 1][1], v, f.v_wide, key + KT, f.keys, f.width);
+    for (int m = 0; m < MT; m++) {
+      left<D>(a[m], q, f.q_wide, query + m * 16, f.queries, f.width);
+      most[m][0] = most[m][1] = -INFINITY;
     }
-    times_rows<D>(s, a, held[stage][0]);
-    end_keys(s, key, f.keys);
-    // The largest score so far is the origin; sums made with an earlier one are brought to it.
-    float shrink[MT][2];
-    bool grew = false;
+    float unit = f.scale * 1.4426950408889634f;  // weights are powers of two
+    for (int key = 0, stage = 0; key < f.keys; key += KT, stage ^= 1) {
+      float s[MT][NT][4];
+      terms.begin(s, query, f.queries, key);
+      copied();
+      __syncthreads();  // this stage is there; the other one is no longer in use
+      if (key + KT < f.keys) {
+        fetch<D, KT>(held[stage ^ 1][0], k, f.k_wide, key + KT, f.keys, f.width);
+        fetch<D, KT>(held[stage ^ 1][1], v, f.v_wide, key + KT, f.keys, f.width);
+      }
+      times_rows<D>(s, a, held[stage][0]);
+      end_keys(s, key, f.keys);
+      // The largest score so far is the origin; sums made with an earlier one are brought to it.
+      float shrink[MT][2];
+      bool grew = false;
+#pragma unroll
+      for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+          float now = most[m][i];
+#pragma unroll
+          for (int n = 0; n < NT; n++) now = fmaxf(now, fmaxf(s[m][n][i * 2], s[m][n][i * 2 + 1]));
+          now = fmaxf(now, __shfl_xor_sync(FULL, now, 1));
+          now = fmaxf(now, __shfl_xor_sync(FULL, now, 2));
+          grew |= now > most[m][i];
+          shrink[m][i] = power2((most[m][i] - now) * unit);
+          most[m][i] = now;
+          sum[m][i] *= shrink[m][i];
+          float origin = -now * unit;
+#pragma unroll
+          for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int j = i * 2; j < i * 2 + 2; j++) {
+              s[m][n][j] = power2(fmaf(s[m][n][j], unit, origin));
+              sum[m][i] += s[m][n][j];
+            }
+        }
+      if (__any_sync(FULL, grew)) {
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+          for (int d = 0; d < D / 8; d++)
+#pragma unroll
+            for (int i = 0; i < 4; i++) o[m][d][i] *= shrink[m][i >> 1];
+      }
+      if (f.kept) {
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+          for (int n = 0; n < NT; n += 2) drop(s[m][n], s[m][n + 1], f, at, query + m * 16, key + n * 8);
+      }
+      times<D>(o, s, held[stage][1]);
+    }
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        float now = most[m][i];
-#pragma unroll
-        for (int n = 0; n < NT; n++) now = fmaxf(now, fmaxf(s[m][n][i * 2], s[m][n][i * 2 + 1]));
-        now = fmaxf(now, __shfl_xor_sync(FULL, now, 1));
-        now = fmaxf(now, __shfl_xor_sync(FULL, now, 2));
-        grew |= now > most[m][i];
-        shrink[m][i] = power2((most[m][i] - now) * unit);
-        most[m][i] = now;
-        sum[m][i] *= shrink[m][i];
-        float origin = -now * unit;
-#pragma unroll
-        for (int n = 0; n < NT; n++)
-#pragma unroll
-          for (int j = i * 2; j < i * 2 + 2; j++) {
-            s[m][n][j] = power2(fmaf(s[m][n][j], unit, origin));
-            sum[m][i] += s[m][n][j];
-          }
+        float all = sum[m][i];
+        all += __shfl_xor_sync(FULL, all, 1);
+        all += __shfl_xor_sync(FULL, all, 2);
+        int row = query + m * 16 + i * 8 + lane_row();
+        if (row < f.queries && lane_col() == 0) f.lse[at.rows + row] = fmaf(most[m][i], unit, log2f(all));
+        sum[m][i] = f.keep / all;
       }
-    if (__any_sync(FULL, grew)) {
-#pragma unroll
-      for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int d = 0; d < D / 8; d++)
-#pragma unroll
-          for (int i = 0; i < 4; i++) o[m][d][i] *= shrink[m][i >> 1];
-    }
-    if (f.kept) {
-#pragma unroll
-      for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int n = 0; n < NT; n += 2) drop(s[m][n], s[m][n + 1], f, at, query + m * 16, key + n * 8);
-    }
-    times<D>(o, s, held[stage][1]);
+    int wide = f.heads * f.width;
+    put<D>(f.out + (u64)at.group * f.queries * wide + at.head * f.width, wide, o, sum, query, f.queries, f.width);
+    __syncthreads();  // before the first rows of the next group take a place
   }
-#pragma unroll
-  for (int m = 0; m < MT; m++)
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-      float all = sum[m][i];
-      all += __shfl_xor_sync(FULL, all, 1);
-      all += __shfl_xor_sync(FULL, all, 2);
-      int row = query + m * 16 + i * 8 + lane_row();
-      if (row < f.queries && lane_col() == 0) f.lse[at.rows + row] = fmaf(most[m][i], unit, log2f(all));
-      sum[m][i] = f.keep / all;
-    }
-  int wide = f.heads * f.width;
-  put<D>(f.out + (u64)at.group * f.queries * wide + at.head * f.width, wide, o, sum, query, f.queries, f.width);
 }
 
 #define EXPORT(D, MT, KT, WARPS, BLOCKS)                                                     \

@@ -20,16 +20,19 @@ struct Flash {
   float *dot;                  // (G, M, N): sum of grad out over the channels of a head
   bf16 *dq, *dk, *dv;          // where q, k and v have their values
   bf16 *ds;                    // (groups of the launch, M, N, K): gradient of the scores; null: not wanted
+  float *sums;                 // (blocks across the groups, M, N, K): its sums over a block's groups
   int q_wide, k_wide, v_wide;  // from a row to the next
-  int first, heads, queries, keys, width, w, nm;
+  int first, groups;           // those of the launch
+  int heads, queries, keys, width, w, nm;
   uint32_t k0, k1, threshold;
   float scale, keep;
 };
 
-// Blocks: (tile of rows, head, group).
+// Blocks: (tile of rows, head, one of the groups; the next of a block is as many further as there are blocks across).
+#define GROUPS(f, z) for (int z = blockIdx.z; z < (f).groups; z += gridDim.z)
 struct At { int head, group; u64 rows; };  // rows: number of the first query of this head among all (G, M, N)
-__device__ __forceinline__ At at_of(const Flash &f) {
-  int group = f.first + blockIdx.z, head = blockIdx.y;
+__device__ __forceinline__ At at_of(const Flash &f, int z) {
+  int group = f.first + z, head = blockIdx.y;
   return {head, group, ((u64)group * f.heads + head) * f.queries};
 }
 __device__ __forceinline__ int lane_row() { return (threadIdx.x & 31) >> 2; }
@@ -50,6 +53,7 @@ __device__ __forceinline__ void left(uint32_t (&a)[D / 16][4], const bf16 *x, in
 template <int D, int ROWS>
 __device__ __forceinline__ void fetch(bf16 *to, const bf16 *x, int wide, int first, int count, int width) {
   const bf16 *from = x + (u64)first * wide;
+#pragma unroll 1
   for (int i = threadIdx.x; i < ROWS * (D / 8); i += blockDim.x) {
     int row = i / (D / 8), col = i % (D / 8) * 8;
     bool there = first + row < count && col < width;
@@ -111,8 +115,16 @@ __device__ __forceinline__ void put(bf16 *x, int wide, const float (&o)[MT][D / 
     }
 }
 
-// Bias and mask of a head and group, in units of products of a query and a key: sums begin with them. Not below -FLT_MAX: a
-// row of nothing but minus infinity has equal weights.
+template <int MT, int NT> __device__ __forceinline__ void zero(float (&s)[MT][NT][4]) {
+#pragma unroll
+  for (int m = 0; m < MT; m++)
+#pragma unroll
+    for (int n = 0; n < NT; n++)
+#pragma unroll
+      for (int i = 0; i < 4; i++) s[m][n][i] = 0.f;
+}
+// Bias and mask of a head and group, in units of products of a query and a key: sums begin with them. Not below -2^20: the
+// key gets no weight beside any other one, and a row of nothing but such keys keeps the digits of its scores.
 struct Terms {
   const float *bias, *mask;
   int keys, mask_step;
@@ -124,18 +136,18 @@ struct Terms {
     mask_step = f.nm == 1 ? 0 : f.keys;
     pairs = f.keys % 2 == 0 && (((u64)f.bias | (u64)f.mask) & 7) == 0;
   }
-  __device__ __forceinline__ float in_units(float v) const { return fmaxf(v * unit, -3.402823466e38f); }
+  __device__ __forceinline__ float in_units(float v) const { return v * unit < -1048576.f ? -1048576.f : v * unit; }
   __device__ __forceinline__ float one(int query, int key) const {
-    float v = bias ? bias[(u64)query * keys + key] : 0.f;
-    if (mask) v += mask[(u64)query * mask_step + key];
+    float v = bias ? bias[query * keys + key] : 0.f;
+    if (mask) v += mask[query * mask_step + key];
     return in_units(v);
   }
   __device__ __forceinline__ void two(float &a, float &b, int query, int key) const {
     if (!pairs) {
       a = key < keys ? one(query, key) : 0.f, b = key + 1 < keys ? one(query, key + 1) : 0.f;
     } else if (key < keys) {
-      float2 v = bias ? *(const float2 *)(bias + (u64)query * keys + key) : float2{0.f, 0.f};
-      float2 u = mask ? *(const float2 *)(mask + (u64)query * mask_step + key) : float2{0.f, 0.f};
+      float2 v = bias ? *(const float2 *)(bias + query * keys + key) : float2{0.f, 0.f};
+      float2 u = mask ? *(const float2 *)(mask + query * mask_step + key) : float2{0.f, 0.f};
       a = in_units(v.x + u.x), b = in_units(v.y + u.y);
     } else {
       a = b = 0.f;
@@ -144,12 +156,7 @@ struct Terms {
   // Sums whose rows are queries begin.
   template <int MT, int NT>
   __device__ __forceinline__ void begin(float (&s)[MT][NT][4], int query, int queries, int key) const {
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-      for (int n = 0; n < NT; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) s[m][n][i] = 0.f;
+    zero(s);
     if (!bias && !mask) return;
 #pragma unroll
     for (int m = 0; m < MT; m++)
@@ -164,12 +171,14 @@ struct Terms {
   // Sums whose rows are keys begin.
   template <int NT>
   __device__ __forceinline__ void begin_turned(float (&s)[1][NT][4], int query, int queries, int key) const {
+    zero(s);
+    if (!bias && !mask) return;
 #pragma unroll
     for (int n = 0; n < NT; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
         int q = query + n * 8 + lane_col() + (i & 1), j = key + lane_row() + (i >> 1) * 8;
-        s[0][n][i] = (bias || mask) && q < queries && j < keys ? one(q, j) : 0.f;
+        if (q < queries && j < keys) s[0][n][i] = one(q, j);
       }
   }
 };
