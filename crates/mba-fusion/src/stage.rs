@@ -119,7 +119,7 @@ impl MbaStage {
     pub fn is_closed(&self) -> Result<bool> {
         let Some(side) = &self.vision else { return Ok(true) };
         for layer in [&side.gate.0, &side.gate.1] {
-            let largest = layer.weight().detach().abs()?.flatten_all()?.max(0)?;
+            let largest = layer.weight()?.detach().abs()?.flatten_all()?.max(0)?;
             if largest.to_dtype(candle_core::DType::F64)?.to_scalar::<f64>()? == 0.0 {
                 return Ok(true);
             }

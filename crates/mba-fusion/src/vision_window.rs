@@ -33,7 +33,7 @@ impl VisionWindow {
         let window = vq.get_with_hints((c, unfolded, 1), "weight", default_init(unfolded))?;
         Ok(Self {
             query: conv1x1(c, inner, vb.pp("f_query").pp("0"))?,
-            window: window.reshape((c, inner, size, size))?,
+            window,
             window_bias: vq.get_with_hints(c, "bias", default_init(unfolded))?,
             key: conv1x1(d, c, vb.pp("f_key").pp("0"))?,
             size,
@@ -55,7 +55,9 @@ impl VisionWindow {
         let q = instance_norm(&self.query.forward(visual)?, IN_EPS)?;
         let q = tokens_to_map(&q, extent)?;
         let padding = Conv2dConfig::new(1, self.size / 2);
-        let q = conv2d(&q, &self.window, Some(&self.window_bias), padding)?;
+        let shape = (self.window.dim(0)?, q.dim(1)?, self.size, self.size);
+        let window = reshape(&self.window, shape)?;
+        let q = conv2d(&q, &window, Some(&self.window_bias), padding)?;
         let q = instance_norm(&map_to_tokens(&q)?, IN_EPS)?;
         let key = scale_rows(&self.key.forward(words)?, mask)?;
         let scores = matmul_nt(&each(&q, key.dim(0)?)?, &key)?;

@@ -111,10 +111,14 @@ mod open {
     }
 
     pub(super) fn memory(d: &CudaDevice) -> Result<DeviceMemory> {
+        use sys::CUgraphMem_attribute as G;
         use sys::CUmemPool_attribute as A;
+        // Recorded functions have memory of their own.
         Ok(DeviceMemory {
-            peak: get(d, A::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?,
-            reserved: get(d, A::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?,
+            peak: get(d, A::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?
+                + of_graphs(d, G::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH)?,
+            reserved: get(d, A::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?
+                + of_graphs(d, G::CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH)?,
         })
     }
 
@@ -128,6 +132,18 @@ mod open {
         let device = d.cuda_stream().context().cu_device();
         // SAFETY: the device handle comes from a live context.
         unsafe { driver_device::get_default_mem_pool(device) }.map_err(Error::wrap)
+    }
+
+    fn of_graphs(d: &CudaDevice, which: sys::CUgraphMem_attribute) -> Result<u64> {
+        let mut value = 0u64;
+        let device = d.cuda_stream().context().cu_device();
+        // SAFETY: these attributes are 64-bit numbers; `value` is one.
+        unsafe {
+            sys::cuDeviceGetGraphMemAttribute(device, which, (&raw mut value).cast::<c_void>())
+        }
+        .result()
+        .map_err(Error::wrap)?;
+        Ok(value)
     }
 
     fn get(d: &CudaDevice, which: sys::CUmemPool_attribute) -> Result<u64> {

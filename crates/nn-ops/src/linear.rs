@@ -117,14 +117,14 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// From tensors: weight `(out, in)`, bias `(out)`.
+    /// From tensors: weight `(out, in)` or `(out, in, 1)`, bias `(out)`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight, bias }
     }
 
     /// `(.., in)` to `(.., out)`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
-        linear(xs, &self.weight, self.bias.as_ref())
+        linear(xs, &self.weight()?, self.bias.as_ref())
     }
 
     /// The bias, `(out)`, if there is one.
@@ -133,8 +133,11 @@ impl Linear {
     }
 
     /// The weight, `(out, in)`.
-    pub fn weight(&self) -> &Tensor {
-        &self.weight
+    pub fn weight(&self) -> Result<Tensor> {
+        match self.weight.dims() {
+            [out, inner, 1] => crate::reshape(&self.weight, (*out, *inner)),
+            _ => Ok(self.weight.clone()),
+        }
     }
 }
 
@@ -172,7 +175,7 @@ pub fn linear_with_init(
 pub fn conv1x1(inner: usize, out: usize, vb: VarBuilder) -> Result<Linear> {
     let weight = vb.get_with_hints((out, inner, 1), "weight", default_init(inner))?;
     let bias = vb.get_with_hints(out, "bias", default_init(inner))?;
-    Ok(Linear { weight: weight.reshape((out, inner))?, bias: Some(bias) })
+    Ok(Linear { weight, bias: Some(bias) })
 }
 
 #[cfg(test)]

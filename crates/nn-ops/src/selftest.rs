@@ -90,7 +90,34 @@ pub fn run(device: &Device) -> Result<Vec<Verdict>> {
         }
     }
     verdicts.push(optimiser(device)?);
+    verdicts.push(replayed(device)?);
     Ok(verdicts)
+}
+
+/// Four calls of a recorded function on other inputs each, against the function itself: the same bits. On a GPU it must have
+/// been recorded.
+fn replayed(device: &Device) -> Result<Verdict> {
+    let at =
+        |shape: &[usize], seed: u32| values(shape, seed)?.to_dtype(DType::F32)?.to_device(device);
+    let (weight, window) = (at(&[12, 6], 1)?, at(&[5, 12, 3, 3], 2)?);
+    let run = |x: &[Tensor]| {
+        let ys = activation::gelu(&linear(&x[0], &weight, None)?)?;
+        let map = tokens_to_map(&ys, (5, 7))?;
+        let ys = conv2d(&map, &window, None, Conv2dConfig::new(1, 1))?;
+        softmax(&(ys.transpose(2, 3)?.contiguous()? + &x[1])?)
+    };
+    let mut recorded = crate::Replayed::new(run);
+    let mut error = 0f64;
+    for seed in 3..7 {
+        let inputs = [at(&[2, 35, 6], seed)?, at(&[2, 5, 7, 5], seed + 10)?];
+        let (a, b) = (recorded.call(&inputs)?, run(&inputs)?);
+        let apart = (a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?;
+        error = error.max(apart.to_scalar()?);
+    }
+    if device.is_cuda() && !recorded.is_recorded() {
+        error = f64::INFINITY;
+    }
+    Ok(Verdict { name: "recorded and replayed".to_owned(), error, tolerance: 0.0 })
 }
 
 fn cases() -> Vec<Case> {
@@ -128,6 +155,8 @@ fn cases() -> Vec<Case> {
         case("matmul, transposed", &[&[6, 5, 7], &[6, 9, 7]], 2, |x| matmul_nt(&x[0], &x[1])),
         case("matmul, one column", &[&[2, 5, 7], &[2, 1, 7]], 2, |x| matmul_nt(&x[0], &x[1])),
         case("layer norm", &[&[3, 5, 33], &[33], &[33]], 1, norm),
+        case("layer norm, by fours", &[&[3, 5, 96], &[96], &[96]], 1, norm),
+        case("layer norm of 600", &[&[5, 600], &[600], &[600]], 1, norm),
         case("layer norm, many rows", &[&[700, 130], &[130], &[130]], 1, norm),
         case("instance norm", &[&[2, 37, 5]], 1, |x| instance_norm(&x[0], 1e-5)),
         case("instance norm, many cells", &[&[2, 1500, 35]], 1, |x| instance_norm(&x[0], 1e-5)),

@@ -208,7 +208,7 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     if args.by_op {
         bar.set_prefix("operations");
         nn_ops::profile::start(&device);
-        work.step()?;
+        work.by_operations()?;
         let lines = nn_ops::profile::finish();
         let all: f64 = lines.iter().map(|line| line.ms).sum();
         bar.finish_and_clear();

@@ -60,7 +60,11 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     let clock = Instant::now();
     let device = args.device.open()?;
     let settings = Settings { mini: args.mini, minutes: args.minutes, seed: args.seed };
-    let plan = Plan::new(&args.out, settings)?;
+    let mut plan = Plan::new(&args.out, settings)?;
+    if device.is_cuda() {
+        // Parts are for several CPU cores; a GPU has enough to do with a whole batch.
+        plan.train.schedule.parts = 1;
+    }
     let resume = match plan.claim()? {
         State::New => false,
         State::Begun => {

@@ -15,6 +15,7 @@ mod cudnn;
 mod elementwise;
 mod flash;
 mod gemm;
+mod graph;
 mod layout;
 mod loss;
 mod maps;
@@ -44,6 +45,7 @@ pub(crate) use elementwise::{
     add_repeated, add_scaled, dropout, gelu, mul, relu, scale_parts, tanh, weighted_sum,
 };
 pub(crate) use gemm::{linear, matmul, set_tf32};
+pub(crate) use graph::Graph;
 pub(crate) use layout::{behind, map_of};
 pub(crate) use loss::{global_avg_pool, pixel_cross_entropy};
 pub(crate) use maps::{max_pool2d, resize_beside, resize_bilinear, window_sum};
@@ -285,9 +287,9 @@ pub(crate) fn whole(t: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// `t` in f32, contiguous.
+/// `t` in f32, as [`whole`].
 pub(crate) fn f32_of(t: &Tensor) -> Result<Tensor> {
-    t.to_dtype(DType::F32)?.contiguous()
+    whole(&t.to_dtype(DType::F32)?)
 }
 
 /// A size as a kernel's `int`.

@@ -49,14 +49,28 @@ fn handles() -> MutexGuard<'static, HashMap<TensorId, Handle>> {
     HANDLES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Lets operations of this crate see in a view the result that it is a view of.
+/// Lets operations of this crate see in a view the result that it is a view of; on a tape, the parameter too.
 pub(crate) fn attach_view(of: &Tensor, view: &Tensor, back: View) {
-    if of.id() != view.id()
-        && let Some(mut handle) = { handles().get(&of.id()).cloned() }
-    {
+    if of.id() == view.id() {
+        return;
+    }
+    if let Some(mut handle) = { handles().get(&of.id()).cloned() } {
         handle.views.push(back);
         handle.stands_for(view.id());
+    } else if of.is_variable() {
+        tape::view_of_parameter(view.id(), of.id(), vec![back]);
+    } else if let Some((parameter, mut views)) = tape::parameter_behind(of.id()) {
+        views.push(back);
+        tape::view_of_parameter(view.id(), parameter, views);
     }
+}
+
+/// The gradient of what a view is a view of.
+fn undone(views: &[View], mut gradient: Tensor) -> Result<Tensor> {
+    for view in views.iter().rev() {
+        gradient = view.undone(&gradient)?;
+    }
+    Ok(gradient)
 }
 
 /// Of a result that is gone, and of views of it.
@@ -93,6 +107,8 @@ pub(super) enum Link {
     Operation(Handle),
     /// To the parameter, past the graph if the pass asks for it.
     Parameter(TensorId),
+    /// To the parameter that it is a view of, on a tape.
+    View(TensorId, Vec<View>),
     /// Into Candle's graph.
     Graph(Tensor),
 }
@@ -104,9 +120,14 @@ impl Link {
             return Self::Constant;
         }
         let known = { handles().get(&input.id()).cloned() };
-        match known.filter(|known| known.tape == tape) {
-            Some(known) => Self::Operation(known),
-            None if input.is_variable() => Self::Parameter(input.id()),
+        if let Some(known) = known.filter(|known| known.tape == tape) {
+            return Self::Operation(known);
+        }
+        if input.is_variable() {
+            return Self::Parameter(input.id());
+        }
+        match tape::parameter_behind(input.id()) {
+            Some((parameter, views)) => Self::View(parameter, views),
             None => Self::Graph(input.clone()),
         }
     }
@@ -123,7 +144,7 @@ impl Link {
     pub(super) fn send(&self, gradient: Tensor) -> Result<Option<Tensor>> {
         match self {
             Self::Constant => Ok(None),
-            Self::Graph(_) => Ok(Some(gradient)),
+            Self::Graph(_) | Self::View(..) => Ok(Some(gradient)),
             Self::Parameter(id) => pass::put_aside(*id, gradient),
             // The graph needs to hear of every node once.
             Self::Operation(known) => {
@@ -140,6 +161,10 @@ impl Link {
             Self::Graph(input) => tape::through_candle(input, gradient),
             // Nobody asks for what comes back.
             Self::Parameter(id) => pass::put_aside(*id, gradient).map(|_| ()),
+            Self::View(id, views) => {
+                let gradient = undone(views, gradient)?;
+                pass::put_aside(*id, gradient).map(|_| ())
+            }
             Self::Operation(known) => known.receive(gradient).map(|_| ()),
         }
     }
@@ -147,10 +172,7 @@ impl Link {
 
 impl Handle {
     /// Takes the gradient of the result or of this view of it; whether it is the first.
-    fn receive(&self, mut gradient: Tensor) -> Result<bool> {
-        for view in self.views.iter().rev() {
-            gradient = view.undone(&gradient)?;
-        }
-        pass::send(self.id, gradient)
+    fn receive(&self, gradient: Tensor) -> Result<bool> {
+        pass::send(self.id, undone(&self.views, gradient)?)
     }
 }

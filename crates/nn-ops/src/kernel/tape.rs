@@ -17,7 +17,7 @@ use candle_core::{
 };
 
 use super::attach::{Backward, unset};
-use super::link::Link;
+use super::link::{Link, View};
 use crate::pass;
 
 thread_local! {
@@ -56,6 +56,8 @@ struct Record {
     nodes: HashMap<u64, Node>,
     /// One a device.
     roots: Vec<Tensor>,
+    /// Views of parameters.
+    views: HashMap<TensorId, (TensorId, Vec<View>)>,
     /// Parameters in the type that they are multiplied in.
     #[cfg(feature = "cuda")]
     casts: HashMap<(TensorId, candle_core::DType), Tensor>,
@@ -82,6 +84,7 @@ impl Tape {
             id,
             nodes: HashMap::new(),
             roots: Vec::new(),
+            views: HashMap::new(),
             #[cfg(feature = "cuda")]
             casts: HashMap::new(),
         }))
@@ -133,6 +136,15 @@ pub(super) fn root(value: &Storage) -> Result<Tensor> {
     let root = Var::from_tensor(&one)?.into_inner();
     innermost(|tape| tape.roots.push(root.clone()));
     Ok(root)
+}
+
+/// The parameter that a tensor of this tape is a view of, with the way back.
+pub(super) fn parameter_behind(view: TensorId) -> Option<(TensorId, Vec<View>)> {
+    innermost(|tape| tape.views.get(&view).cloned()).flatten()
+}
+
+pub(super) fn view_of_parameter(view: TensorId, parameter: TensorId, back: Vec<View>) {
+    innermost(|tape| tape.views.insert(view, (parameter, back)));
 }
 
 /// `weight` in another type, outside any graph; a parameter is cast once a tape.

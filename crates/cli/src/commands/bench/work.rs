@@ -1,11 +1,14 @@
 //! One unit of the measured work: a mask, or a training step.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use dmmi_model::{BackboneConfig, Dmmi, DmmiConfig, LossConfig, LossTerms, Part};
+use dmmi_model::{BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Part};
 use dmmi_train::{OptimizerConfig, TrainConfig, param_groups};
-use nn_ops::{AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe, Tape};
+use nn_ops::{
+    AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe, Replayed, Tape,
+};
 
 use super::BenchMode;
 use super::inputs::Inputs;
@@ -13,7 +16,9 @@ use super::inputs::Inputs;
 /// A model with its inputs, and what training adds.
 pub(crate) struct Work {
     store: ParamStore,
-    model: Dmmi,
+    model: Arc<Dmmi>,
+    /// The same for a mask, as an evaluation computes batch after batch.
+    masks: Replayed<'static>,
     inputs: Inputs,
     training: Option<Training>,
     device: Device,
@@ -57,7 +62,11 @@ impl Work {
                 (made, Some(Training { quiet, optimizer, trained, losses, lr, step: 0 }))
             }
         };
-        Ok(Self { store, model, inputs, training, device: device.clone(), one_picture: false })
+        let model = Arc::new(model);
+        let of_masks = model.clone();
+        let masks = Replayed::new(move |x| of_masks.segment(&x[0], &x[1], &x[2]));
+        let device = device.clone();
+        Ok(Self { store, model, masks, inputs, training, device, one_picture: false })
     }
 
     /// Numbers in all parameters.
@@ -96,6 +105,16 @@ impl Work {
 
     /// One unit; the loss, of a training step.
     pub(crate) fn step(&mut self) -> Result<Option<f32>> {
+        if self.training.is_some() || self.one_picture {
+            return self.by_operations();
+        }
+        let DmmiInput { images, ids, attention, .. } = &self.inputs.input;
+        self.masks.call(&[images.clone(), ids.clone(), attention.clone()])?;
+        Ok(None)
+    }
+
+    /// The same, never replayed from a recording.
+    pub(crate) fn by_operations(&mut self) -> Result<Option<f32>> {
         self.probed(&mut Probe::off())
     }
 

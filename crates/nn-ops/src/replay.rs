@@ -1,0 +1,106 @@
+//! A function that runs many times on inputs of the same shapes: on a GPU it is recorded once, as a CUDA graph, and then queued by
+//! one call instead of thousands, which take longer than the work where a batch is small.
+
+use candle_core::{DType, Result, Shape, Tensor};
+
+type Function<'a> = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + 'a>;
+
+/// A function of tensors without gradients, which must queue the same work for all inputs of the same shapes and types, and
+/// read nothing back.
+///
+/// The second call in a row with the same shapes records it, later ones replay that. On the CPU, and where it cannot be recorded,
+/// every call runs it.
+pub struct Replayed<'a> {
+    run: Function<'a>,
+    #[cfg(feature = "cuda")]
+    recorded: Recorded,
+}
+
+#[cfg(feature = "cuda")]
+#[derive(Default)]
+enum Recorded {
+    /// Nothing was called yet.
+    #[default]
+    Nothing,
+    /// What the last inputs were.
+    Seen(Vec<(Shape, DType)>),
+    /// A recording for inputs like these.
+    Graph(Vec<(Shape, DType)>, crate::cuda::Graph),
+    /// It cannot be recorded.
+    Refused,
+}
+
+impl<'a> Replayed<'a> {
+    /// Of a function.
+    pub fn new(run: impl Fn(&[Tensor]) -> Result<Tensor> + 'a) -> Self {
+        Self {
+            run: Box::new(run),
+            #[cfg(feature = "cuda")]
+            recorded: Recorded::default(),
+        }
+    }
+
+    /// The function's result.
+    ///
+    /// # Errors
+    /// Those of the function.
+    pub fn call(&mut self, inputs: &[Tensor]) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if inputs.iter().all(|t| t.device().is_cuda() && !t.track_op()) {
+            return self.call_recorded(inputs);
+        }
+        (self.run)(inputs)
+    }
+
+    /// Whether the next call replays a recording, if its inputs are like the last.
+    pub fn is_recorded(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return matches!(self.recorded, Recorded::Graph(..));
+        #[cfg(not(feature = "cuda"))]
+        false
+    }
+
+    #[cfg(feature = "cuda")]
+    fn call_recorded(&mut self, inputs: &[Tensor]) -> Result<Tensor> {
+        let like: Vec<_> = inputs.iter().map(|t| (t.shape().clone(), t.dtype())).collect();
+        match &self.recorded {
+            Recorded::Graph(of, graph) if *of == like => return graph.run(inputs),
+            Recorded::Seen(of) if *of == like => {
+                self.recorded = match crate::cuda::Graph::record(inputs, &self.run)? {
+                    Some(graph) => Recorded::Graph(like, graph),
+                    None => Recorded::Refused,
+                };
+                return match &self.recorded {
+                    Recorded::Graph(_, graph) => graph.run(inputs),
+                    _ => (self.run)(inputs),
+                };
+            }
+            Recorded::Refused => {}
+            _ => self.recorded = Recorded::Seen(like),
+        }
+        (self.run)(inputs)
+    }
+}
+
+impl std::fmt::Debug for Replayed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replayed").field("recorded", &self.is_recorded()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::selftest::values;
+
+    #[test]
+    fn on_the_cpu_every_call_runs_it() -> Result<()> {
+        let mut twice = Replayed::new(|x| &x[0] * 2.0);
+        for seed in 1..4 {
+            let x = values(&[2, 3], seed)?;
+            assert_eq!(twice.call(&[x.clone()])?.to_vec2::<f64>()?, (x * 2.0)?.to_vec2::<f64>()?);
+        }
+        assert!(!twice.is_recorded());
+        Ok(())
+    }
+}
