@@ -282,6 +282,9 @@ fn cases() -> Vec<Case> {
         case("attend, windows of 144", &[&[4, 144, 3 * 2 * 32], &[2, 144, 144]], 1, |x| {
             attended(Projected::One(&x[0]), x.get(1), 2, 0.0)
         }),
+        case("attend, many windows", &[&[250, 17, 3 * 3 * 32], &[3, 17, 17]], 1, |x| {
+            attended(Projected::One(&x[0]), x.get(1), 3, 0.0)
+        }),
         case(
             "attend, heads of 96 with dropout",
             &[&[2, 200, 2 * 96], &[2, 130, 2 * 2 * 96]],

@@ -63,8 +63,8 @@ template <int D, int MT, int KT> __device__ __forceinline__ void forward(const F
     }
     float unit = f.scale * 1.4426950408889634f;  // weights are powers of two
     for (int key = 0, stage = 0; key < f.keys; key += KT, stage ^= 1) {
-      float s[MT][NT][4];
-      terms.begin(s, query, f.queries, key);
+      float s[MT][NT][4] = {};
+      terms.begin(s, query, key);
       copied();
       __syncthreads();  // this stage is there; the other one is no longer in use
       if (key + KT < f.keys) {

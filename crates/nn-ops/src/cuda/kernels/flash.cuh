@@ -38,7 +38,8 @@ __device__ __forceinline__ At at_of(const Flash &f, int z) {
 __device__ __forceinline__ int lane_row() { return (threadIdx.x & 31) >> 2; }
 __device__ __forceinline__ int lane_col() { return (threadIdx.x & 3) * 2; }
 
-// Rows first.. of `count` as A-fragments, zeros beyond.
+// Rows first.. of `count` as A-fragments, zeros beyond. Here and below what lies outside is read at the edge and not used: all
+// loads are on their way at once, none behind a branch.
 template <int D>
 __device__ __forceinline__ void left(uint32_t (&a)[D / 16][4], const bf16 *x, int wide, int first, int count, int width) {
 #pragma unroll
@@ -46,7 +47,8 @@ __device__ __forceinline__ void left(uint32_t (&a)[D / 16][4], const bf16 *x, in
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       int row = first + lane_row() + (i & 1) * 8, col = k * 16 + lane_col() + (i >> 1) * 8;
-      a[k][i] = row < count && col < width ? *(const uint32_t *)(x + (u64)row * wide + col) : 0u;
+      uint32_t v = *(const uint32_t *)(x + (u64)min(row, count - 1) * wide + min(col, width - 2));
+      a[k][i] = row < count && col < width ? v : 0u;
     }
 }
 // ROWS rows from `first` on into shared memory, zeros beyond `count`.
@@ -115,71 +117,69 @@ __device__ __forceinline__ void put(bf16 *x, int wide, const float (&o)[MT][D / 
     }
 }
 
-template <int MT, int NT> __device__ __forceinline__ void zero(float (&s)[MT][NT][4]) {
-#pragma unroll
-  for (int m = 0; m < MT; m++)
-#pragma unroll
-    for (int n = 0; n < NT; n++)
-#pragma unroll
-      for (int i = 0; i < 4; i++) s[m][n][i] = 0.f;
-}
-// Bias and mask of a head and group, in units of products of a query and a key: sums begin with them. Not below -2^20: the
-// key gets no weight beside any other one, and a row of nothing but such keys keeps the digits of its scores.
+// Bias and mask of a head and group, in units of products of a query and a key: sums begin with them. A mask not below -2^20:
+// the key gets no weight beside any other one, and a row of nothing but such keys keeps the digits of its scores.
 struct Terms {
   const float *bias, *mask;
-  int keys, mask_step;
+  int queries, keys, mask_step;
   float unit;
   bool pairs;  // two neighbours can be loaded at once
-  __device__ __forceinline__ Terms(const Flash &f, const At &at) : keys(f.keys), unit(1.f / f.scale) {
+  __device__ __forceinline__ Terms(const Flash &f, const At &at) : queries(f.queries), keys(f.keys), unit(1.f / f.scale) {
     bias = f.bias ? f.bias + (u64)at.head * f.queries * f.keys : nullptr;
     mask = f.mask ? f.mask + (u64)(at.group % f.w) * f.nm * f.keys : nullptr;
     mask_step = f.nm == 1 ? 0 : f.keys;
     pairs = f.keys % 2 == 0 && (((u64)f.bias | (u64)f.mask) & 7) == 0;
   }
-  __device__ __forceinline__ float in_units(float v) const { return v * unit < -1048576.f ? -1048576.f : v * unit; }
-  __device__ __forceinline__ float one(int query, int key) const {
-    float v = bias ? bias[query * keys + key] : 0.f;
-    if (mask) v += mask[query * mask_step + key];
-    return in_units(v);
+  template <int MT, int NT> __device__ __forceinline__ void bound(float (&s)[MT][NT][4]) const {
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+      for (int n = 0; n < NT; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) s[m][n][i] = s[m][n][i] < -1048576.f ? -1048576.f : s[m][n][i];
   }
-  __device__ __forceinline__ void two(float &a, float &b, int query, int key) const {
-    if (!pairs) {
-      a = key < keys ? one(query, key) : 0.f, b = key + 1 < keys ? one(query, key + 1) : 0.f;
-    } else if (key < keys) {
-      float2 v = bias ? *(const float2 *)(bias + query * keys + key) : float2{0.f, 0.f};
-      float2 u = mask ? *(const float2 *)(mask + query * mask_step + key) : float2{0.f, 0.f};
-      a = in_units(v.x + u.x), b = in_units(v.y + u.y);
-    } else {
-      a = b = 0.f;
-    }
-  }
-  // Sums whose rows are queries begin.
   template <int MT, int NT>
-  __device__ __forceinline__ void begin(float (&s)[MT][NT][4], int query, int queries, int key) const {
-    zero(s);
-    if (!bias && !mask) return;
+  __device__ __forceinline__ void add(float (&s)[MT][NT][4], const float *x, int step, int query, int key) const {
+    int col = key + lane_col();
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
       for (int i = 0; i < 2; i++) {
-        int row = query + m * 16 + i * 8 + lane_row();
-        if (row >= queries) continue;
+        const float *row = x + min(query + m * 16 + i * 8 + lane_row(), queries - 1) * step;
+        if (pairs) {
 #pragma unroll
-        for (int n = 0; n < NT; n++) two(s[m][n][i * 2], s[m][n][i * 2 + 1], row, key + n * 8 + lane_col());
+          for (int n = 0; n < NT; n++) {
+            float2 v = *(const float2 *)(row + min(col + n * 8, keys - 2));
+            s[m][n][i * 2] = fmaf(v.x, unit, s[m][n][i * 2]), s[m][n][i * 2 + 1] = fmaf(v.y, unit, s[m][n][i * 2 + 1]);
+          }
+        } else {
+#pragma unroll
+          for (int n = 0; n < NT; n++)
+#pragma unroll
+            for (int j = 0; j < 2; j++)
+              s[m][n][i * 2 + j] = fmaf(row[min(col + n * 8 + j, keys - 1)], unit, s[m][n][i * 2 + j]);
+        }
       }
   }
-  // Sums whose rows are keys begin.
   template <int NT>
-  __device__ __forceinline__ void begin_turned(float (&s)[1][NT][4], int query, int queries, int key) const {
-    zero(s);
-    if (!bias && !mask) return;
+  __device__ __forceinline__ void add_turned(float (&s)[1][NT][4], const float *x, int step, int query, int key) const {
 #pragma unroll
     for (int n = 0; n < NT; n++)
 #pragma unroll
       for (int i = 0; i < 4; i++) {
-        int q = query + n * 8 + lane_col() + (i & 1), j = key + lane_row() + (i >> 1) * 8;
-        if (q < queries && j < keys) s[0][n][i] = one(q, j);
+        const float *row = x + min(query + n * 8 + lane_col() + (i & 1), queries - 1) * step;
+        s[0][n][i] = fmaf(row[min(key + lane_row() + (i >> 1) * 8, keys - 1)], unit, s[0][n][i]);
       }
+  }
+  // Sums begin: rows are queries.
+  template <int MT, int NT> __device__ __forceinline__ void begin(float (&s)[MT][NT][4], int query, int key) const {
+    if (bias) add(s, bias, keys, query, key);
+    if (mask) add(s, mask, mask_step, query, key), bound(s);
+  }
+  // Rows are keys.
+  template <int NT> __device__ __forceinline__ void begin_turned(float (&s)[1][NT][4], int query, int key) const {
+    if (bias) add_turned(s, bias, keys, query, key);
+    if (mask) add_turned(s, mask, mask_step, query, key), bound(s);
   }
 };
 // Keys beyond the last one get no weight.

@@ -85,16 +85,14 @@ template <int D, int KT, int TILES> __device__ __forceinline__ void back_q(const
 #pragma unroll
       for (int n = 0; n < KT / 16; n++) {
         const bf16 *tk = held[stage][0] + n * 16 * (D + 8), *tv = held[stage][1] + n * 16 * (D + 8);
-        float s[1][2][4], dp[1][2][4] = {};
-        terms.begin(s, query, f.queries, key + n * 16);
+        float s[1][2][4] = {}, dp[1][2][4] = {};
+        terms.begin(s, query, key + n * 16);
         uint32_t bits = 0;  // the upper row's in the lower half
-        if (f.kept && key + n * 16 < f.keys) {
-          const uint16_t *word = f.kept + (at.rows + query) * words + key / 16 + n;
+        if (f.kept) {
+          const uint16_t *word = f.kept + at.rows * words + min(key / 16 + n, words - 1);
 #pragma unroll
-          for (int i = 0; i < 2; i++) {
-            int row = lane_row() + i * 8;
-            if (query + row < f.queries) bits |= (uint32_t)word[row * words] << (16 * i);
-          }
+          for (int i = 0; i < 2; i++)
+            bits |= (uint32_t)word[min(query + lane_row() + i * 8, f.queries - 1) * words] << (16 * i);
         }
         times_rows<D>(s, q, tk);
         times_rows<D>(dp, g, tv);
@@ -149,9 +147,9 @@ template <int D, int QT> __device__ __forceinline__ void back_kv(const Flash &f)
     left<D>(v[0], f.v + first * f.v_wide + channel, f.v_wide, key, f.keys, f.width);
     float dk[1][D / 8][4] = {}, dv[1][D / 8][4] = {};
     for (int query = 0, stage = 0; query < f.queries; query += QT, stage ^= 1) {
-      float s[QT / 16][1][2][4];
+      float s[QT / 16][1][2][4] = {};
 #pragma unroll
-      for (int n = 0; n < QT / 16; n++) terms.begin_turned(s[n], query + n * 16, f.queries, key);
+      for (int n = 0; n < QT / 16; n++) terms.begin_turned(s[n], query + n * 16, key);
       copied();
       __syncthreads();  // this stage is there; the other one is no longer in use
       if (query + QT < f.queries) next(stage ^ 1, query + QT);
@@ -160,12 +158,12 @@ template <int D, int QT> __device__ __forceinline__ void back_kv(const Flash &f)
         const bf16 *tq = held[stage][0] + n * 16 * (D + 8), *tg = held[stage][1] + n * 16 * (D + 8);
         float dp[1][2][4] = {};
         uint32_t bits[2] = {};  // of two queries each, the second one's in the upper half
-        if (f.kept && key < f.keys) {
-          const uint16_t *word = f.kept + (at.rows + query + n * 16) * words + key / 16;
+        if (f.kept) {
+          const uint16_t *word = f.kept + at.rows * words + min(key / 16, words - 1);
 #pragma unroll
           for (int i = 0; i < 4; i++) {
-            int row = (i >> 1) * 8 + lane_col() + (i & 1);
-            if (query + n * 16 + row < f.queries) bits[i >> 1] |= (uint32_t)word[row * words] << (16 * (i & 1));
+            int row = query + n * 16 + (i >> 1) * 8 + lane_col() + (i & 1);
+            bits[i >> 1] |= (uint32_t)word[min(row, f.queries - 1) * words] << (16 * (i & 1));
           }
         }
         times_rows<D>(s[n], k, tq);
