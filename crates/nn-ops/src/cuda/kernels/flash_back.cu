@@ -189,14 +189,14 @@ template <int D, int QT> __device__ __forceinline__ void back_kv(const Flash &f)
   }
 }
 
-#define EXPORT(D, T, WARPS, BLOCKS_Q, BLOCKS_KV)                                                  \
+#define EXPORT(D, T, WARPS, BLOCKS_Q, BLOCKS_KV)                                                       \
   extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_Q) flash_back_q_##D(const Flash f) { \
-    back_q<D, T, 0>(f);                                                                             \
-  }                                                                                               \
+    back_q<D, T, 0>(f);                                                                                  \
+  }                                                                                                    \
   extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_KV) flash_back_kv_##D(const Flash f) { \
-    back_kv<D, T>(f);                                                                             \
+    back_kv<D, T>(f);                                                                                    \
   }
-// Rows at a time, warps of a block (`BACKWARD` of flash.rs), and blocks that a multiprocessor shall hold.
+// Rows at a time, warps of a block (`BACK_Q` and `BACK_KV` of flash.rs), and blocks that a multiprocessor shall hold.
 EXPORT(32, 48, 3, 5, 4)
 EXPORT(64, 32, 8, 1, 1)
 EXPORT(96, 32, 8, 1, 1)
