@@ -163,9 +163,11 @@ def killed(s):
         child.wait()
     s.run("resumed", command("broken", "--resume"), 60)
     whole, again, broken = losses("whole"), losses("again"), losses("broken")
-    apart = lambda a, b: max(abs(x - y) / max(abs(x), 1e-3) for p, q in zip(a, b) for x, y in zip(p, q))
-    print(f"   {len(whole)} steps, {kills} kills: {len(broken)} steps in the log; largest relative difference of a loss, learning rate or "
-          f"norm {apart(whole, broken):.1e}, of a second undisturbed run {apart(whole, again):.1e}")
+    apart = lambda a, b: max((abs(x - y) / max(abs(x), 1e-3) for p, q in zip(a, b) for x, y in zip(p, q)), default=0.0)
+    alike = lambda a, b: next((i for i, (p, q) in enumerate(zip(a, b)) if p != q), len(a))
+    print(f"   {len(whole)} steps, {kills} kills: {len(broken)} steps in the log, the first {alike(whole, broken)} equal; largest relative "
+          f"difference of a loss, learning rate or norm {apart(whole, broken):.1e}; of a second undisturbed run {apart(whole, again):.1e}, "
+          f"the first {alike(whole, again)} equal")
 
 
 def main():

@@ -6,8 +6,8 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    Linear, Mode, Noise, Probe, add, checkpoint, conv1x1, default_init, gelu, linear_with_init,
-    mul, relu, tanh,
+    Linear, Mode, Noise, Probe, add, checkpoint, conv1x1, default_init, linear_with_init, mul,
+    relu, tanh,
 };
 
 use crate::to_text::VisionToText;
@@ -169,7 +169,7 @@ impl VisionSide {
         again: bool,
         probe: &mut Probe,
     ) -> Result<(Tensor, Tensor)> {
-        let vis = gelu(&self.project.forward(visual)?)?;
+        let vis = self.project.forward_gelu(visual)?;
         probe.record("vis_project", &vis);
         let gathered = if again {
             let attention = self.attention.clone();
@@ -180,7 +180,7 @@ impl VisionSide {
             self.attention.forward(visual, extent, words, mask, probe)?
         };
         let vis = each(&vis, gathered.dim(0)?)?;
-        let residual = gelu(&self.project_mm.forward(&mul(&vis, &gathered)?)?)?;
+        let residual = self.project_mm.forward_gelu(&mul(&vis, &gathered)?)?;
         let gate = tanh(&self.gate.1.forward(&relu(&self.gate.0.forward(&residual)?)?)?)?;
         let sum = add(&each(visual, residual.dim(0)?)?, &mul(&gate, &residual)?)?;
         Ok((residual, sum))
@@ -213,6 +213,6 @@ impl TextSide {
         } else {
             self.attention.forward(visual, words, mask, probe)?
         };
-        add(words, &gelu(&self.words.forward(&gathered)?)?)
+        add(words, &self.words.forward_gelu(&gathered)?)
     }
 }

@@ -5,6 +5,7 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
+use crate::activation::gelu;
 use crate::kernel::{self, Mat, Plan, Threads, dispatch};
 
 /// `xs wᵀ + b`: `(.., in)` with weight `(out, in)` and bias `(out)` to `(.., out)`.
@@ -12,18 +13,7 @@ use crate::kernel::{self, Mat, Plan, Threads, dispatch};
 /// # Errors
 /// When the last dimension of `xs` is not `in`.
 pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let (out, inner) = weight.dims2()?;
-    let dims = xs.dims();
-    if dims.last() != Some(&inner) {
-        bail!(
-            "linear: input {dims:?} does not end in the {inner} channels of weight ({out}, {inner})"
-        );
-    }
-    if let Some(b) = bias
-        && b.dims() != [out]
-    {
-        bail!("linear: bias {:?} for weight ({out}, {inner})", b.dims());
-    }
+    check(xs, weight, bias)?;
     match kernel::plan(xs) {
         Plan::Fused => fused(xs, weight, bias),
         Plan::ThroughF32 => {
@@ -34,6 +24,22 @@ pub fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Ten
         #[cfg(feature = "cuda")]
         Plan::Cuda => crate::cuda::linear(xs, weight, bias),
         Plan::Composed => composed(xs, weight, bias),
+    }
+}
+
+fn check(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<()> {
+    let (out, inner) = weight.dims2()?;
+    let dims = xs.dims();
+    if dims.last() != Some(&inner) {
+        bail!(
+            "linear: input {dims:?} does not end in the {inner} channels of weight ({out}, {inner})"
+        );
+    }
+    match bias {
+        Some(b) if b.dims() != [out] => {
+            bail!("linear: bias {:?} for weight ({out}, {inner})", b.dims())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -125,6 +131,19 @@ impl Linear {
     /// `(.., in)` to `(.., out)`.
     pub fn forward(&self, xs: &Tensor) -> Result<Tensor> {
         linear(xs, &self.weight()?, self.bias.as_ref())
+    }
+
+    /// The same, then [`gelu`].
+    pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(bias) = &self.bias
+            && kernel::plan(xs) == Plan::Cuda
+        {
+            let weight = self.weight()?;
+            check(xs, &weight, Some(bias))?;
+            return crate::cuda::linear_gelu(xs, &weight, bias);
+        }
+        gelu(&self.forward(xs)?)
     }
 
     /// The bias, `(out)`, if there is one.

@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
-use candle_core::{DType, Result, Tensor, TensorId};
+use candle_core::{Result, Tensor, TensorId};
 
 use crate::combine::zipped;
-use crate::kernel::{self, dispatch};
+use crate::kernel::{self, Plan, dispatch};
 
 thread_local! {
     /// The backward passes that run on this thread, the innermost last: a thread that waits for others may take up another
@@ -92,14 +92,17 @@ fn with(before: Option<Tensor>, gradient: Tensor) -> Result<Tensor> {
     }
 }
 
-/// `a + b` of detached tensors, by all threads.
+/// `a + b` of detached tensors, by the kernels of this crate where they can be.
 fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let simple = |t: &Tensor| t.device().is_cpu() && t.is_contiguous();
-    let alike = a.dtype() == b.dtype() && matches!(a.dtype(), DType::F32 | DType::F64);
-    if !(alike && simple(a) && simple(b) && a.dims() == b.dims()) {
-        return a + b;
+    let alike = a.dims() == b.dims() && a.dtype() == b.dtype();
+    match kernel::plan(a) {
+        Plan::Fused if alike && a.is_contiguous() && b.is_contiguous() => {
+            dispatch!(a.dtype(), T => {
+                kernel::from_vec(zipped::<T>(a, b, |x, y| x + y)?, a.shape())
+            })
+        }
+        #[cfg(feature = "cuda")]
+        Plan::Cuda if alike && kernel::plan(b) == Plan::Cuda => crate::cuda::add_scaled(a, b, None),
+        _ => a + b,
     }
-    dispatch!(a.dtype(), T => {
-        kernel::from_vec(zipped::<T>(a, b, |x, y| x + y)?, a.shape())
-    })
 }

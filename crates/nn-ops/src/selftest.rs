@@ -18,9 +18,9 @@ use crate::relative::{RowIndex, relative_bias};
 use crate::rows::{RowMap, take_rows};
 use crate::softmax::{ScoreTerms, attention_softmax, softmax};
 use crate::{
-    Gradients, Mode, Noise, activation, add, add_repeated, box_sum2d, embedding, global_avg_pool,
-    linear, map_to_tokens, matmul, matmul_nt, max_pool2d, mul, run_sum, scale_rows, text_windows,
-    tokens_to_map, turn, weighted_sum,
+    Gradients, Linear, Mode, Noise, activation, add, add_repeated, box_sum2d, embedding,
+    global_avg_pool, linear, map_to_tokens, matmul, matmul_nt, max_pool2d, mul, run_sum,
+    scale_rows, text_windows, tokens_to_map, turn, weighted_sum,
 };
 
 /// One comparison.
@@ -146,6 +146,12 @@ fn cases() -> Vec<Case> {
         case("linear", &[&[3, 5, 7], &[6, 7], &[6]], 1, |x| linear(&x[0], &x[1], Some(&x[2]))),
         case("linear, by fours", &[&[5, 8], &[12, 8], &[12]], 1, |x| {
             linear(&x[0], &x[1], Some(&x[2]))
+        }),
+        case("linear and gelu", &[&[3, 5, 7], &[6, 7], &[6]], 1, |x| {
+            Linear::new(x[1].clone(), Some(x[2].clone())).forward_gelu(&x[0])
+        }),
+        case("linear and gelu, by fours", &[&[5, 8], &[12, 8], &[12]], 1, |x| {
+            Linear::new(x[1].clone(), Some(x[2].clone())).forward_gelu(&x[0])
         }),
         case("linear without bias", &[&[9, 7], &[5, 7]], 1, |x| linear(&x[0], &x[1], None)),
         case("linear, one row", &[&[1, 7], &[5, 7], &[5]], 1, |x| {

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    LayerNorm, Linear, Mode, Projected, ScoreTerms, add, attend_projected, dropout, gelu,
+    LayerNorm, Linear, Mode, Projected, ScoreTerms, add, attend_projected, dropout,
     layer_norm_layer, linear_with_init,
 };
 
@@ -55,7 +55,7 @@ impl BertLayer {
         let attended = attend_projected(projected, self.heads, terms, self.dropout, mode)?;
         let (dense, norm) = &self.attention_out;
         let xs = norm.forward(&add(&drop(&dense.forward(&attended)?)?, xs)?)?;
-        let hidden = gelu(&self.intermediate.forward(&xs)?)?;
+        let hidden = self.intermediate.forward_gelu(&xs)?;
         let (dense, norm) = &self.output;
         norm.forward(&add(&drop(&dense.forward(&hidden)?)?, &xs)?)
     }

@@ -2,7 +2,7 @@
 
 use candle_core::Result;
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{LayerNorm, Linear, Mode, add_drop_path, gelu, layer_norm_layer, linear_with_init};
+use nn_ops::{LayerNorm, Linear, Mode, add_drop_path, layer_norm_layer, linear_with_init};
 
 use super::window::{WindowAttention, Windows};
 use crate::grid::FeatureGrid;
@@ -60,7 +60,7 @@ impl SwinBlock {
             _ => self.attention.forward(&xs, &windows.shifted, Some(&windows.mask))?,
         };
         let xs = add_drop_path(grid.tokens(), &attended, self.drop_path, mode)?;
-        let hidden = gelu(&self.fc1.forward(&self.norm2.forward(&xs)?)?)?;
+        let hidden = self.fc1.forward_gelu(&self.norm2.forward(&xs)?)?;
         grid.with_tokens(add_drop_path(&xs, &self.fc2.forward(&hidden)?, self.drop_path, mode)?)
     }
 }

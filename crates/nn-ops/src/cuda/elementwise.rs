@@ -156,6 +156,39 @@ pub(super) fn add_bias(y: &Output, x: u64, bias: &Tensor, columns: usize) -> Res
     Ok(())
 }
 
+/// `gelu(x + bias)`, rows of `columns`. The bias is f32.
+pub(super) fn gelu_of_sum(x: &Tensor, bias: &Tensor, columns: usize) -> Result<Output> {
+    let (dev, n) = (device(x)?, x.elem_count());
+    let y = Output::new(&dev, x.shape(), x.dtype())?;
+    launch!(
+        &dev,
+        ELEMENTWISE,
+        format!("gelu_bias_{}", suffix(x.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [y.at, open(x)?.at, open(bias)?.at, n as u64, int(columns)?]
+    );
+    Ok(y)
+}
+
+/// Its gradient with respect to the sum.
+pub(super) fn gelu_of_sum_back(
+    x: &Tensor,
+    bias: &Tensor,
+    columns: usize,
+    grad: &Tensor,
+) -> Result<Output> {
+    let (dev, n) = (device(x)?, x.elem_count());
+    let d = Output::new(&dev, x.shape(), x.dtype())?;
+    launch!(
+        &dev,
+        ELEMENTWISE,
+        format!("gelu_bias_back_{}", suffix(x.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [d.at, open(x)?.at, open(grad)?.at, open(bias)?.at, n as u64, int(columns)?]
+    );
+    Ok(d)
+}
+
 /// `Σ w_r x_r`, summed in f32.
 pub(crate) fn weighted_sum(xs: &[Tensor], weights: &Tensor) -> Result<Tensor> {
     let weights = f32_of(weights)?;

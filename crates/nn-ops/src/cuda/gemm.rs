@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::blas::{Side, Types, products};
-use super::elementwise::add_bias;
+use super::elementwise::{add_bias, gelu_of_sum, gelu_of_sum_back};
 use super::norm::column_sums;
 use super::{Output, device, f32_of, open, whole};
 use crate::kernel::{attach_storage, cast};
@@ -55,50 +55,87 @@ pub(super) fn product(
     Ok(out)
 }
 
+/// What a linear layer keeps for its backward pass.
+struct Layer {
+    xs: Tensor,
+    weight: Tensor,
+    /// The weight as it was multiplied.
+    cast: Tensor,
+    rows: usize,
+    /// Whether gradients of `xs` and the weight are needed.
+    need: [bool; 2],
+}
+
+impl Layer {
+    /// The layer and the product `xs wᵀ`.
+    fn new(xs: &Tensor, weight: &Tensor) -> Result<(Self, Output)> {
+        let (out, inner) = weight.dims2()?;
+        let mut shape = xs.dims().to_vec();
+        let rows: usize = shape[..shape.len() - 1].iter().product();
+        if let Some(last) = shape.last_mut() {
+            *last = out;
+        }
+        let cast = cast(weight, xs.dtype())?;
+        let (x, w) = (Operand::new(xs, (1, rows, inner)), Operand::new(&cast, (1, out, inner)));
+        let y = product(x, w.t(), shape, xs.dtype())?;
+        let need = [xs.track_op(), weight.track_op()];
+        Ok((Self { xs: xs.detach(), weight: weight.detach(), cast, rows, need }, y))
+    }
+
+    /// Gradients of `xs`, the weight, in its own type, and with `biased` the bias, f32.
+    fn gradients(&self, grad: &Tensor, biased: bool) -> Result<Vec<Tensor>> {
+        let (out, inner) = self.weight.dims2()?;
+        let dtype = self.xs.dtype();
+        let g = Operand::new(grad, (1, self.rows, out));
+        let dx = if self.need[0] {
+            let w = Operand::new(&self.cast, (1, out, inner));
+            product(g, w, self.xs.shape(), dtype)?.tensor()
+        } else {
+            self.xs.clone()
+        };
+        let dw = if self.need[1] {
+            let x = Operand::new(&self.xs, (1, self.rows, inner));
+            product(g.t(), x, (out, inner), self.weight.dtype())?.tensor()
+        } else {
+            self.weight.clone()
+        };
+        let mut found = vec![dx, dw];
+        if biased {
+            found.push(column_sums(&grad.reshape((self.rows, out))?, 1.0)?);
+        }
+        Ok(found)
+    }
+}
+
 /// `xs wᵀ + b`. The weight is cast to the type of `xs` for the product, its gradient comes in its own type; the bias is
 /// added in f32.
 pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let xs = whole(xs)?;
-    let weight = whole(weight)?;
+    let (xs, weight) = (whole(xs)?, whole(weight)?);
     let bias = bias.map(f32_of).transpose()?;
-    let (out, inner) = weight.dims2()?;
-    let mut shape = xs.dims().to_vec();
-    let rows: usize = shape[..shape.len() - 1].iter().product();
-    if let Some(last) = shape.last_mut() {
-        *last = out;
-    }
-    let dtype = xs.dtype();
-    let (x_size, w_size, y_size) = ((1, rows, inner), (1, out, inner), (1, rows, out));
-    let cast = cast(&weight, dtype)?;
-    let y = product(Operand::new(&xs, x_size), Operand::new(&cast, w_size).t(), shape, dtype)?;
+    let (layer, y) = Layer::new(&xs, &weight)?;
     if let Some(b) = &bias {
-        add_bias(&y, y.at, b, out)?;
+        add_bias(&y, y.at, b, weight.dim(0)?)?;
     }
-    let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
-    let (need_x, need_w) = (xs.track_op(), weight.track_op());
-    let backward = move |grad: &Tensor| {
-        let g = Operand::new(grad, y_size);
-        let dx = if need_x {
-            product(g, Operand::new(&cast, w_size), xd.shape(), dtype)?.tensor()
-        } else {
-            xd.clone()
-        };
-        let dw = if need_w {
-            product(g.t(), Operand::new(&xd, x_size), (out, inner), wd.dtype())?.tensor()
-        } else {
-            wd.clone()
-        };
-        let mut found = vec![dx, dw];
-        if has_bias {
-            found.push(column_sums(&grad.reshape((rows, out))?, 1.0)?);
-        }
-        Ok(found)
-    };
     let (value, shape) = y.value();
+    let biased = bias.is_some();
+    let backward = move |grad: &Tensor| layer.gradients(grad, biased);
     match &bias {
         Some(b) => attach_storage("linear", &[&xs, &weight, b], value, shape, backward),
         None => attach_storage("linear", &[&xs, &weight], value, shape, backward),
     }
+}
+
+/// `gelu(xs wᵀ + b)`: the bias is added where the activation reads.
+pub(crate) fn linear_gelu(xs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (xs, weight, bias) = (whole(xs)?, whole(weight)?, f32_of(bias)?);
+    let (layer, raw) = Layer::new(&xs, &weight)?;
+    let (raw, out) = (raw.tensor(), weight.dim(0)?);
+    let (value, shape) = gelu_of_sum(&raw, &bias, out)?.value();
+    let shift = bias.detach();
+    let backward = move |grad: &Tensor| {
+        layer.gradients(&gelu_of_sum_back(&raw, &shift, out, grad)?.tensor(), true)
+    };
+    attach_storage("linear-gelu", &[&xs, &weight, &bias], value, shape, backward)
 }
 
 /// `a b`, or `a bᵀ`, for equal leading dimensions.

@@ -44,7 +44,7 @@ pub(crate) use conv::conv2d;
 pub(crate) use elementwise::{
     add_repeated, add_scaled, dropout, gelu, mul, relu, scale_parts, tanh, weighted_sum,
 };
-pub(crate) use gemm::{linear, matmul, set_tf32};
+pub(crate) use gemm::{linear, linear_gelu, matmul, set_tf32};
 pub(crate) use graph::Graph;
 pub(crate) use layout::{behind, map_of};
 pub(crate) use loss::{global_avg_pool, pixel_cross_entropy};

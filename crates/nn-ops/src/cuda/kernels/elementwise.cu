@@ -60,6 +60,35 @@ template <class T> __device__ void bias_of(T *y, const T *x, const float *bias, 
     EACH(n) y[i] = down<T>(up(x[i]) + bias[rest_of(i, c)]);
   }
 }
+// y[r][c] = F(x[r][c] + bias[c]), and the gradient of the sum
+template <class F, class T> __device__ void value_of_sum(T *y, const T *x, const float *bias, u64 n, int c) {
+  if ((c & 3) == 0) {
+    EACH(n / 4) {
+      Four<T> a = ((const Four<T> *)x)[i];
+      const float *b = bias + rest_of(i * 4, c);
+#pragma unroll
+      for (int j = 0; j < 4; j++) a.v[j] = down<T>(F::value(up(a.v[j]) + b[j]));
+      ((Four<T> *)y)[i] = a;
+    }
+  } else {
+    EACH(n) y[i] = down<T>(F::value(up(x[i]) + bias[rest_of(i, c)]));
+  }
+}
+template <class F, class T>
+__device__ void slope_of_sum(T *d, const T *x, const T *g, const float *bias, u64 n, int c) {
+  if ((c & 3) == 0) {
+    EACH(n / 4) {
+      Four<T> a = ((const Four<T> *)x)[i], e = ((const Four<T> *)g)[i];
+      const float *b = bias + rest_of(i * 4, c);
+#pragma unroll
+      for (int j = 0; j < 4; j++) a.v[j] = down<T>(F::slope(up(a.v[j]) + b[j]) * up(e.v[j]));
+      ((Four<T> *)d)[i] = a;
+    }
+  } else {
+    EACH(n) d[i] = down<T>(F::slope(up(x[i]) + bias[rest_of(i, c)]) * up(g[i]));
+  }
+}
+
 // (B, C, cells): y = x * scale[c] + shift[c]; either may be null. In place allowed.
 template <class T>
 __device__ void channels_of(T *y, const T *x, const float *scale, const float *shift, u64 n, int c, int cells) {
@@ -162,6 +191,12 @@ __device__ void dropout_of(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint
 #define EXPORT(T, S)                                                                                     \
   PAIR(Gelu, gelu, T, S) PAIR(Relu, relu, T, S) PAIR(Tanh, tanh, T, S)                                     \
   extern "C" __global__ void bias_##S(T *y, const T *x, const float *b, u64 n, int c) { bias_of(y, x, b, n, c); } \
+  extern "C" __global__ void gelu_bias_##S(T *y, const T *x, const float *b, u64 n, int c) {               \
+    value_of_sum<Gelu>(y, x, b, n, c);                                                                   \
+  }                                                                                                      \
+  extern "C" __global__ void gelu_bias_back_##S(T *d, const T *x, const T *g, const float *b, u64 n, int c) { \
+    slope_of_sum<Gelu>(d, x, g, b, n, c);                                                                 \
+  }                                                                                                      \
   extern "C" __global__ void mul_##S(T *y, const T *a, const T *b, u64 n) { mul_of(y, a, b, n); }         \
   extern "C" __global__ void weigh_##S(float *wide, T *y, const float *base, const T *x, const float *w, int r, u64 n) { \
     weigh_of(wide, y, base, x, w, r, n);                                                                  \
