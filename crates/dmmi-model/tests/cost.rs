@@ -1,4 +1,4 @@
-//! Estimated activation memory against what real training passes hold.
+//! Estimated activation memory against what real training passes hold, their bookkeeping (a kilobyte an operation) included.
 #![allow(clippy::unwrap_used)]
 
 use std::alloc::{GlobalAlloc, Layout, System};

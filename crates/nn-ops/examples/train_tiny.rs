@@ -3,7 +3,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use nn_ops::{
-    AdamW, AdamWConfig, Align, Conv2dConfig, Gradients, Mode, Noise, ParamGroup, ParamStore,
+    AdamW, AdamWConfig, Align, Conv2dConfig, Gradients, Mode, Noise, ParamGroup, ParamStore, Tape,
 };
 
 fn main() -> Result<()> {
@@ -34,9 +34,11 @@ fn main() -> Result<()> {
     let mut losses = Vec::new();
     for step in 0..200 {
         let noise = Noise::new(7, step); // a resumed run draws the same
+        let tape = Tape::begin(); // gradients past Candle's graph
         let ys = forward(&images, Mode::Train(&noise))?;
         let loss = (ys - &target)?.sqr()?.mean_all()?;
         let mut grads = Gradients::of(&loss, &params)?;
+        drop(tape);
         assert!(grads.missing(&params).is_empty(), "{:?}", grads.missing(&params));
         grads.clip(1.0)?;
         adamw.step(&grads, 0.02)?;

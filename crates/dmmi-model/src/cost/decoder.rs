@@ -11,29 +11,22 @@ fn cells((h, w): Extent) -> usize {
 
 /// Convolution 3x3, BatchNorm, ReLU on `n` cells.
 fn conv_norm(n: usize, c_in: usize, c_out: usize) -> Cost {
-    Cost::product(n, 9 * c_in, c_out) + Cost::results(2 * n * c_out)
+    Cost::product(n, 9 * c_in, c_out) + Cost::results(3 * n * c_out)
 }
 
 /// A post-norm transformer decoder layer: `n` targets over `s` memories, `d` channels.
 fn layer(cfg: &DmmiConfig, n: usize, s: usize) -> Cost {
     let (d, f) = (cfg.text.hidden_size, cfg.decoder.feed_forward);
-    let dropped = |k: usize| {
-        if cfg.decoder.dropout > 0.0 { Cost::results(k) } else { Cost::default() }
-    };
+    // Projections, what was gathered, sum, norm; scores are not kept.
     let attention = |s: usize| {
-        Cost::product(n, d, d) + Cost::product(s, d, 2 * d)
-            + Cost { macs: (2 * n * s * d) as u64, kept: (n * d) as u64 } // scores are not kept
-            + Cost::product(n, d, d) + dropped(n * d)
-            + Cost::results(2 * n * d) // sum, norm
+        Cost::product(n, d, d) * 2
+            + Cost::product(s, d, 2 * d)
+            + Cost { macs: (2 * n * s * d) as u64, kept: 0 }
+            + Cost::results(n * d + 2 * s * d + 3 * n * d)
     };
-    attention(n)
-        + attention(s)
-        + Cost::product(n, d, f)
-        + Cost::results(n * f)
-        + dropped(n * f)
-        + Cost::product(n, f, d)
-        + dropped(n * d)
-        + Cost::results(2 * n * d)
+    // Before and after the activation (or its dropout), sum.
+    let feed = Cost::product(n, d, f) + Cost::product(n, f, d) + Cost::results(2 * n * f + n * d);
+    attention(n) + attention(s) + feed
 }
 
 pub(super) fn text_to_image(
@@ -49,11 +42,11 @@ pub(super) fn text_to_image(
         let resized = if same_size { 0 } else { n * coarse };
         Cost::results(resized + n * both) + conv_norm(n, both, d) + conv_norm(n, d, d)
     };
-    // Tokens, the layer, and a map again.
+    // Tokens, the layer.
     let attend = |stage: usize| match cfg.decoder.words {
         DecoderWords::Attended => {
             let n = cells(extents[stage]);
-            layer(cfg, n, words) + Cost::results(2 * n * d)
+            layer(cfg, n, words) + Cost::results(n * d)
         }
         DecoderWords::Ignored => Cost::default(),
     };
@@ -68,7 +61,7 @@ pub(super) fn text_to_image(
 
 pub(super) fn image_to_text(cfg: &DmmiConfig, extent: Extent, words: usize) -> Cost {
     let (n, d) = (cells(extent), cfg.text.hidden_size);
-    conv_norm(n, d, d) + Cost::results(n * d) + layer(cfg, words, n)
+    conv_norm(n, d, d) + layer(cfg, words, n)
 }
 
 pub(super) fn contrast(cfg: &DmmiConfig, words: usize) -> Cost {
@@ -80,11 +73,10 @@ pub(super) fn contrast(cfg: &DmmiConfig, words: usize) -> Cost {
         + Cost::results(d)
 }
 
-/// Logits at full size and what the three losses make of them; products within the batch are left out.
+/// Logits at full size and what the two other losses make of vectors; products within the batch are left out.
 pub(super) fn losses(cfg: &DmmiConfig, (h, w): Extent, words: usize) -> Cost {
     let d = cfg.text.hidden_size;
-    // Logits, their shift by the maximum, exponentials, log-softmax (two classes each), the weighted sum.
-    let segmentation = Cost::results(2 * h * w * 5);
+    let segmentation = Cost::results(2 * h * w);
     let similarity =
         if cfg.reconstruction.is_on() { Cost::results(3 * words * d) } else { Cost::default() };
     let contrastive = if cfg.contrast.is_on() { Cost::results(6 * d) } else { Cost::default() };

@@ -29,48 +29,38 @@ pub(super) fn stages(backbone: &BackboneConfig, image: (usize, usize)) -> Vec<St
 /// BERT on `l` tokens.
 pub(super) fn text(cfg: &BertConfig, l: usize) -> Cost {
     let (d, f) = (cfg.hidden_size, cfg.intermediate_size);
-    let dropped = |n: usize| if cfg.dropout > 0.0 { Cost::results(n) } else { Cost::default() };
-    // Projections, gathered values; scores are not kept.
-    let attention =
-        Cost::product(l, d, d) * 3 + Cost { macs: (2 * l * l * d) as u64, kept: (l * d) as u64 };
-    let out = Cost::product(l, d, d) + dropped(l * d) + Cost::results(2 * l * d); // sum, norm
-    let hidden = Cost::product(l, d, f) + Cost::results(l * f);
-    let feed = hidden + Cost::product(l, f, d) + dropped(l * d) + Cost::results(2 * l * d);
-    // Words, their sum with the positions, norm; the mask is no part of the graph.
-    Cost::results(3 * l * d) + dropped(l * d) + (attention + out + feed) * cfg.num_layers
+    // Scores are not kept.
+    let attention = Cost::product(l, d, d) * 4 + Cost { macs: (2 * l * l * d) as u64, kept: 0 };
+    // Projections, what was gathered, sum, norm.
+    let attention = attention + Cost::results((3 + 1 + 2) * l * d);
+    // Before and after the activation, sum, norm.
+    let feed =
+        Cost::product(l, d, f) + Cost::product(l, f, d) + Cost::results(2 * l * f + 2 * l * d);
+    // Words with their positions, norm; the mask is no part of the graph.
+    Cost::results(2 * l * d) + (attention + feed) * cfg.num_layers
 }
 
 fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
     let p = cfg.patch_size;
     let mut extent = (height.div_ceil(p), width.div_ceil(p));
-    let blocks: usize = cfg.depths.iter().sum();
-    let mut seen = 0;
     let mut stages = Vec::new();
     for (i, depth) in cfg.depths.into_iter().enumerate() {
         let c = cfg.embed_dim << i;
         let n = extent.0 * extent.1;
         let mut cost = Cost::default();
         if i == 0 {
-            // Convolution, the same as tokens, norm.
+            // Tokens, norm (with the positions, if there are).
             cost += Cost::product(n, 3 * p * p, c) + Cost::results(2 * n * c);
-            if let Some([rows, columns]) = cfg.absolute_position {
-                // Positions, resized where the map is of another size, as tokens; the sum.
-                let resized = if (rows, columns) == extent { 0 } else { n * c };
-                cost += Cost::results(resized + 2 * n * c);
-            }
         }
-        for _ in 0..depth {
-            let drops = cfg.drop_path > 0.0 && seen > 0 && blocks > 1;
-            cost += block(cfg, i, extent, drops);
-            seen += 1;
-        }
-        // The norm of what the stage emits, and the same as a map.
-        cost += Cost::results(2 * n * c);
+        cost += block(cfg, i, extent) * depth;
+        // What the stage emits, normed, as a map.
+        cost += Cost::results(n * c);
         let next = (extent.0.div_ceil(2), extent.1.div_ceil(2));
         if i + 1 < cfg.depths.len() {
             let merged = next.0 * next.1;
             // Neighbours side by side, norm, projection.
-            cost += Cost::results(2 * merged * 4 * c) + Cost::product(merged, 4 * c, 2 * c);
+            cost += Cost::product(merged, 4 * c, 2 * c)
+                + Cost::results(2 * merged * 4 * c + merged * 2 * c);
             if next.0 * 2 != extent.0 || next.1 * 2 != extent.1 {
                 cost += Cost::results(merged * 4 * c);
             }
@@ -81,34 +71,29 @@ fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
     stages
 }
 
-fn block(cfg: &SwinConfig, stage: usize, (h, w): (usize, usize), drops: bool) -> Cost {
+fn block(cfg: &SwinConfig, stage: usize, (h, w): (usize, usize)) -> Cost {
     let (c, window) = (cfg.embed_dim << stage, cfg.window_size);
     let n = h * w;
     let padded = h.next_multiple_of(window) * w.next_multiple_of(window);
     let inside = window * window;
-    let dropped = if drops { Cost::results(n * c) } else { Cost::default() };
-    let cost = Cost::results(n * c) // norm
-        + Cost::product(n, c, 3 * c)
-        + Cost::results(3 * padded * c) // in windows
-        + Cost { macs: (2 * padded * inside * c) as u64, kept: (padded * c) as u64 } // scores are not kept
-        + Cost::results(n * c) // windows undone
-        + Cost::product(n, c, c);
     let hidden = cfg.mlp_ratio * c;
-    cost + dropped
-        + Cost::results(2 * n * c) // sum, norm
+    Cost::product(n, c, 3 * c)
+        + Cost { macs: (2 * padded * inside * c) as u64, kept: 0 } // scores are not kept
+        + Cost::product(n, c, c)
         + Cost::product(n, c, hidden)
-        + Cost::results(n * hidden)
         + Cost::product(n, hidden, c)
-        + dropped
-        + Cost::results(n * c)
+        // Norm, projections in windows, biases of their pairs, what was gathered, sum.
+        + Cost::results(n * c + 3 * padded * c + cfg.num_heads[stage] * inside * inside + 2 * n * c)
+        // Norm, before and after the activation, sum.
+        + Cost::results(n * c + 2 * n * hidden + n * c)
 }
 
 fn resnet(cfg: &ResNetConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
     let half = |(h, w): (usize, usize)| (h.div_ceil(2), w.div_ceil(2));
     let cells = |(h, w): (usize, usize)| h * w;
-    // A convolution, its norm, and (if so) a ReLU.
+    // A convolution and, with a ReLU, its norm and that.
     let conv = |n: usize, fan_in: usize, out: usize, relu: bool| {
-        Cost::product(n, fan_in, out) + Cost::results(n * out * (1 + usize::from(relu)))
+        Cost::product(n, fan_in, out) + Cost::results(n * out * (1 + 2 * usize::from(relu)))
     };
     let stem = half((height, width));
     let mut extent = half(stem);
@@ -119,7 +104,9 @@ fn resnet(cfg: &ResNetConfig, (height, width): (usize, usize)) -> Vec<StageCost>
         let out = 4 * inner;
         let mut cost = Cost::default();
         if i == 0 {
-            cost += conv(cells(stem), 3 * 49, inner, true) + Cost::results(cells(extent) * inner);
+            // The pooled map, and where its values come from.
+            cost +=
+                conv(cells(stem), 3 * 49, inner, true) + Cost::results(2 * cells(extent) * inner);
         }
         for j in 0..blocks {
             let before = cells(extent);
@@ -136,8 +123,8 @@ fn resnet(cfg: &ResNetConfig, (height, width): (usize, usize)) -> Vec<StageCost>
             }
             inputs = out;
         }
-        // Tokens for the fusion, and two maps of its result.
-        cost += Cost::results(3 * cells(extent) * out);
+        // Tokens for the fusion in place of the last map, and two maps of its result.
+        cost += Cost::results(2 * cells(extent) * out);
         stages.push(StageCost { cost, channels: out, extent });
     }
     stages

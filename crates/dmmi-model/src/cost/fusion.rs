@@ -24,11 +24,11 @@ fn to_vision(cfg: &DmmiConfig, c: usize, n: usize, l: usize) -> Cost {
         Variant::Release => {
             let window = |k: &usize| {
                 let inner = c / k.div_ceil(2).next_power_of_two(); // 1, 2, 4 for sides 1, 3, 5
-                // Query, norm, the same as a map, windows projected, tokens again, norm; key and its mask; scores, softmax.
+                // Query's norm, the same as a map; windows' norm; masked key; softmax.
                 Cost::product(n, c, inner)
                     + Cost::results(2 * n * inner)
                     + Cost::product(n, inner * k * k, c)
-                    + Cost::results(2 * n * c)
+                    + Cost::results(n * c)
                     + Cost::product(l, d, c)
                     + Cost::results(l * c)
                     + Cost::product(n, c, l)
@@ -37,21 +37,21 @@ fn to_vision(cfg: &DmmiConfig, c: usize, n: usize, l: usize) -> Cost {
             windows.iter().map(window).fold(Cost::default(), |a, b| a + b)
         }
         Variant::Paper => {
-            let sums: usize = windows.iter().filter(|k| **k > 1).count();
+            // Query, key; a softmax for each window.
             Cost::product(n, c, c)
                 + Cost::product(l, d, c)
                 + Cost::product(n, c, l)
-                + Cost::results(2 * n * l) * sums
+                + Cost::results(n * c + l * c)
                 + Cost::results(n * l) * windows.len()
         }
     };
     maps + Cost::results(n * l) * weighing(cfg, windows.len())
-        + Cost::product(l, d, c) + Cost::results(l * c) // values, masked
-        + Cost::product(n, l, c) // gathered
-        + Cost::product(n, c, c) + Cost::results(n * c) // W, norm
-        + Cost::product(n, c, c) + Cost::results(2 * n * c) // vis_project, GELU, product
-        + Cost::product(n, c, c) + Cost::results(n * c) // project_mm, GELU
-        + Cost::product(n, c, c) * 2 + Cost::results(4 * n * c) // gate: ReLU, tanh, product, sum
+        + Cost::product(l, d, c) + Cost::results(l * c) // masked values
+        + Cost::product(n, l, c) + Cost::results(n * c) // gathered
+        + Cost::product(n, c, c) + Cost::results(n * c) // norm of W
+        + Cost::product(n, c, c) + Cost::results(3 * n * c) // vis_project, GELU, product
+        + Cost::product(n, c, c) + Cost::results(2 * n * c) // project_mm, GELU
+        + Cost::product(n, c, c) * 2 + Cost::results(5 * n * c) // gate: before and after ReLU and tanh; sum
 }
 
 fn to_text(cfg: &DmmiConfig, c: usize, n: usize, l: usize) -> Cost {
@@ -60,9 +60,9 @@ fn to_text(cfg: &DmmiConfig, c: usize, n: usize, l: usize) -> Cost {
         Variant::Release => {
             let window = |k: &usize| {
                 let inner = c / k;
-                let unfolded = if *k > 1 { 3 * l * inner * k } else { 0 };
+                // Windows of the query; masked; the key's norm; softmax.
                 Cost::product(l, d, inner)
-                    + Cost::results(unfolded)
+                    + Cost::results(l * inner * k)
                     + Cost::product(l, inner * k, d)
                     + Cost::results(l * d)
                     + Cost::product(n, c, d)
@@ -73,32 +73,28 @@ fn to_text(cfg: &DmmiConfig, c: usize, n: usize, l: usize) -> Cost {
             windows.iter().map(window).fold(Cost::default(), |a, b| a + b)
         }
         Variant::Paper => {
-            let sums: usize = windows.iter().filter(|k| **k > 1).count();
+            // Masked query, key; a softmax for each window.
             Cost::product(l, d, c)
                 + Cost::results(l * c)
                 + Cost::product(n, c, c)
                 + Cost::product(l, c, n)
-                + Cost::results(n * l) * sums
+                + Cost::results(n * c)
                 + Cost::results(n * l) * windows.len()
         }
     };
-    let values = match cfg.fusion.variant {
-        Variant::Release => Cost::product(n, c, d) + Cost::results(n * d),
-        Variant::Paper => Cost::product(n, c, d),
-    };
-    maps + values + Cost::results(n * l) * weighing(cfg, windows.len())
+    maps + Cost::product(n, c, d) + Cost::results(n * d) // values, normed in the release
+        + Cost::results(n * l) * weighing(cfg, windows.len())
         + Cost::product(l, n, d) // gathered
         + Cost::product(l, d, d) * 2 // W2, W_l
-        + Cost::results(2 * l * d) // GELU, sum
+        + Cost::results(4 * l * d) // gathered, before and after W_l, sum
 }
 
-/// Results of the size of a map that weighing `scales` of them makes.
+/// Maps that weighing `scales` of them keeps: the weighed one, and where Candle adds them every sum.
 fn weighing(cfg: &DmmiConfig, scales: usize) -> usize {
-    match (cfg.fusion.lambda, cfg.fusion.variant) {
-        (mba_fusion::Lambda::Learned, Variant::Paper) => 2 * scales - 1,
-        (mba_fusion::Lambda::Learned, Variant::Release) if scales > 1 => 2 * scales - 1,
-        _ if scales > 1 => scales,
-        _ => 0,
+    match cfg.fusion.lambda {
+        _ if scales < 2 => 0,
+        mba_fusion::Lambda::Learned => 1,
+        mba_fusion::Lambda::Fixed => scales,
     }
 }
 

@@ -3,8 +3,10 @@
 //! **Operations**: two (a multiplication and an addition) for every multiply-add of a matrix product or convolution. Norms,
 //! activations, softmax, resizes and sums are left out: a few per cent.
 //!
-//! **Activations** are an estimate, not a measurement: the numbers in all results of operations that training keeps for
-//! the backward pass, for one picture and sentence. Not in it: parameters, gradients, the optimiser's moments (three times the
+//! **Activations** are an estimate, not a measurement: the numbers in the results that training keeps for the backward pass,
+//! for one picture and sentence. An operation keeps what its own backward pass reads: a product its operands, an activation
+//! and a norm their input (instance norm and softmax their result), attention its projections; a sum, dropout and rows in
+//! another order keep nothing. Not in it: parameters, gradients, the optimiser's moments (three times the
 //! parameters with AdamW), and short-lived work space of kernels. A test holds it against the graphs of real passes.
 
 mod decoder;
@@ -41,12 +43,12 @@ impl Cost {
         2 * self.macs
     }
 
-    /// A product of `(rows, inner)` and `(inner, columns)` whose result is kept.
+    /// A product of `(rows, inner)` and `(inner, columns)`, which keeps none but its operands.
     pub(crate) fn product(rows: usize, inner: usize, columns: usize) -> Self {
-        Self { macs: (rows * inner * columns) as u64, kept: (rows * columns) as u64 }
+        Self { macs: (rows * inner * columns) as u64, kept: 0 }
     }
 
-    /// Results of operations that are no products.
+    /// Results that the backward pass of their own operation or of one that takes them reads.
     pub(crate) fn results(numbers: usize) -> Self {
         Self { macs: 0, kept: numbers as u64 }
     }

@@ -3,28 +3,17 @@
 
 use candle_core::{DType, Result, Tensor};
 
-#[cfg(feature = "cudnn")]
-use super::cudnn::Order;
-#[cfg(feature = "cudnn")]
-use super::elementwise::add_bias;
-use super::gemm::{Operand, product};
-#[cfg(feature = "cudnn")]
-use super::layout::{behind, map_of};
-#[cfg(feature = "cudnn")]
-use super::linear;
-use super::norm::{channel_sums, column_sums};
-#[cfg(feature = "cudnn")]
-use super::take::turned;
-use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix, whole};
-use crate::conv::Geometry;
-use crate::kernel::attach_storage;
-#[cfg(feature = "cudnn")]
-use crate::kernel::cast;
-
 #[cfg(not(feature = "cudnn"))]
 use super::columns as engine;
 #[cfg(feature = "cudnn")]
+use super::conv_last;
+#[cfg(feature = "cudnn")]
 use super::cudnn as engine;
+use super::gemm::{Operand, product};
+use super::norm::{channel_sums, column_sums};
+use super::{ELEMENTWISE, Output, device, f32_of, int, launch, loop_grid, open, suffix, whole};
+use crate::conv::Geometry;
+use crate::kernel::attach_storage;
 
 /// As [`crate::conv2d`], on checked sizes. The weight is cast to the type of `xs`, the bias added in f32.
 pub(crate) fn conv2d(
@@ -34,10 +23,8 @@ pub(crate) fn conv2d(
     g: Geometry,
 ) -> Result<Tensor> {
     #[cfg(feature = "cudnn")]
-    if fits_tensor_cores(&g, xs.dtype())
-        && let Some(last) = behind(xs)?
-    {
-        return map_of(&conv2d_last(&last, weight, bias, g)?);
+    if let Some(map) = conv_last::conv2d(xs, weight, bias, g)? {
+        return Ok(map);
     }
     let xs = whole(xs)?;
     let weight = whole(weight)?;
@@ -73,54 +60,6 @@ pub(crate) fn conv2d(
     }
 }
 
-#[cfg(feature = "cudnn")]
-fn fits_tensor_cores(g: &Geometry, dtype: DType) -> bool {
-    dtype == DType::BF16
-        && (g.is_pointwise() || (g.c_in.is_multiple_of(8) && g.c_out.is_multiple_of(8)))
-}
-
-/// The same of `(B, h, w, Cin)`, to `(B, h', w', Cout)`.
-#[cfg(feature = "cudnn")]
-fn conv2d_last(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Result<Tensor> {
-    if g.is_pointwise() {
-        return linear(xs, &crate::reshape(weight, (g.c_out, g.c_in))?, bias);
-    }
-    let weight = whole(weight)?;
-    let bias = bias.map(f32_of).transpose()?;
-    let (dtype, window) = (xs.dtype(), g.kh * g.kw);
-    // `(Cout, kh, kw, Cin)`.
-    let cast = cast(&weight, dtype)?.reshape((g.c_out, g.c_in, window))?;
-    let last = turned(&cast)?.tensor();
-    drop(cast);
-    let y = engine::forward(&g, xs, &last, Order::Last)?;
-    if let Some(b) = &bias {
-        add_bias(&y, y.at, b, g.c_out)?;
-    }
-    let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
-    let (need_x, need_w) = (xs.track_op(), weight.track_op());
-    let backward = move |grad: &Tensor| {
-        let dx =
-            if need_x { engine::input_gradient(&g, &last, grad, Order::Last)? } else { xd.clone() };
-        let dw = if need_w {
-            let dw = engine::weight_gradient(&g, &xd, grad, Order::Last)?;
-            let dw = turned(&dw.reshape((g.c_out, window, g.c_in))?)?.tensor();
-            dw.reshape(wd.shape())?.to_dtype(wd.dtype())?
-        } else {
-            wd.clone()
-        };
-        let mut found = vec![dx, dw];
-        if has_bias {
-            found.push(column_sums(&grad.reshape(((), g.c_out))?, 1.0)?);
-        }
-        Ok(found)
-    };
-    let (value, shape) = y.value();
-    match &bias {
-        Some(b) => attach_storage("conv2d", &[xs, &weight, b], value, shape, backward),
-        None => attach_storage("conv2d", &[xs, &weight], value, shape, backward),
-    }
-}
-
 /// Weight `(Cout, Cin)` and maps `(B, C, cells)` of a kernel-1 convolution, as operands.
 fn weight_of<'a>(g: &Geometry, weight: &'a Tensor) -> Operand<'a> {
     Operand::new(weight, (1, g.c_out, g.c_in))
@@ -128,9 +67,6 @@ fn weight_of<'a>(g: &Geometry, weight: &'a Tensor) -> Operand<'a> {
 
 fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor) -> Result<Output> {
     if !g.is_pointwise() {
-        #[cfg(feature = "cudnn")]
-        return engine::forward(g, xs, weight, Order::First);
-        #[cfg(not(feature = "cudnn"))]
         return engine::forward(g, xs, weight);
     }
     let x = Operand::new(xs, (g.b, g.c_in, g.h * g.w));
@@ -139,9 +75,6 @@ fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor) -> Result<Output> {
 
 fn input_gradient(g: &Geometry, weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
     if !g.is_pointwise() {
-        #[cfg(feature = "cudnn")]
-        return engine::input_gradient(g, weight, dy, Order::First);
-        #[cfg(not(feature = "cudnn"))]
         return engine::input_gradient(g, weight, dy);
     }
     let dy_ = Operand::new(dy, (g.b, g.c_out, g.ho * g.wo));
@@ -150,9 +83,6 @@ fn input_gradient(g: &Geometry, weight: &Tensor, dy: &Tensor) -> Result<Tensor> 
 
 fn weight_gradient(g: &Geometry, xs: &Tensor, dy: &Tensor) -> Result<Tensor> {
     if !g.is_pointwise() {
-        #[cfg(feature = "cudnn")]
-        return engine::weight_gradient(g, xs, dy, Order::First);
-        #[cfg(not(feature = "cudnn"))]
         return engine::weight_gradient(g, xs, dy);
     }
     // One product an image, summed in f32.

@@ -202,7 +202,16 @@ macro_rules! weight_order {
     };
 }
 
-pub(super) fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor, order: Order) -> Result<Output> {
+pub(super) fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor) -> Result<Output> {
+    forward_in(Order::First, g, xs, weight)
+}
+
+pub(super) fn forward_in(
+    order: Order,
+    g: &Geometry,
+    xs: &Tensor,
+    weight: &Tensor,
+) -> Result<Output> {
     let (dev, dtype) = (device(xs)?, xs.dtype());
     let mut out = Output::new(&dev, order.shape([g.b, g.c_out, g.ho, g.wo]), dtype)?;
     by_type!(dtype, T => {
@@ -213,11 +222,15 @@ pub(super) fn forward(g: &Geometry, xs: &Tensor, weight: &Tensor, order: Order) 
     Ok(out)
 }
 
-pub(super) fn input_gradient(
+pub(super) fn input_gradient(g: &Geometry, weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    input_gradient_in(Order::First, g, weight, dy)
+}
+
+pub(super) fn input_gradient_in(
+    order: Order,
     g: &Geometry,
     weight: &Tensor,
     dy: &Tensor,
-    order: Order,
 ) -> Result<Tensor> {
     let (dev, dtype) = (device(dy)?, dy.dtype());
     let mut out = Output::new(&dev, order.shape([g.b, g.c_in, g.h, g.w]), dtype)?;
@@ -229,11 +242,15 @@ pub(super) fn input_gradient(
     Ok(out.tensor())
 }
 
-pub(super) fn weight_gradient(
+pub(super) fn weight_gradient(g: &Geometry, xs: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    weight_gradient_in(Order::First, g, xs, dy)
+}
+
+pub(super) fn weight_gradient_in(
+    order: Order,
     g: &Geometry,
     xs: &Tensor,
     dy: &Tensor,
-    order: Order,
 ) -> Result<Tensor> {
     let (dev, dtype) = (device(xs)?, xs.dtype());
     let mut out = Output::new(&dev, order.shape([g.c_out, g.c_in, g.kh, g.kw]), dtype)?;

@@ -11,6 +11,8 @@ mod blas;
 mod columns;
 mod conv;
 #[cfg(feature = "cudnn")]
+mod conv_last;
+#[cfg(feature = "cudnn")]
 mod cudnn;
 mod elementwise;
 mod flash;
