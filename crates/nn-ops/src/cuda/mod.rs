@@ -48,7 +48,9 @@ pub(crate) use elementwise::{
 };
 pub(crate) use gemm::{linear, linear_gelu, matmul, set_tf32};
 pub(crate) use graph::Graph;
-pub(crate) use layout::{behind, map_of};
+pub(crate) use layout::behind;
+#[cfg(feature = "cudnn")]
+pub(crate) use layout::map_of;
 pub(crate) use loss::{global_avg_pool, pixel_cross_entropy};
 pub(crate) use maps::{max_pool2d, resize_beside, resize_bilinear, window_sum};
 pub(crate) use norm::{instance_norm, layer_norm};
