@@ -14,9 +14,9 @@ const BLOCK: usize = 1 << 11;
 /// What stands between the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
-    /// [`relu`].
+    /// [`crate::relu`].
     Relu,
-    /// [`gelu`].
+    /// [`crate::gelu`].
     Gelu,
 }
 
