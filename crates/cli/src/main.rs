@@ -17,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    runtime::keep_pages();
     let cli = args::Cli::parse();
     let in_parts = matches!(cli.command, args::Command::Quickstart(_) | args::Command::Ablate(_));
     if let args::Command::Bench(bench) = &cli.command {

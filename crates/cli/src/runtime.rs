@@ -35,14 +35,19 @@ pub(crate) fn set_threads(count: Option<u32>) {
     }
 }
 
-/// Runs `work` on a thread of rayon's pool, so that parallel kernels start without a hand-over between threads.
-/// `in_parts`: steps are computed in parts at the same time (`schedule.parts`); Candle's own threads, which serve one
-/// caller at a time, then only stand in the way.
-pub(crate) fn run(in_parts: bool, work: impl FnOnce() -> anyhow::Result<()> + Send) -> ExitCode {
+/// Sets the allocator; to be called before anything else: what is freed before waits a second only, and everything freed
+/// until then goes with it (78 MB within a first mask).
+pub(crate) fn keep_pages() {
     if std::env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
         // SAFETY: an option of the allocator, set before any other thread exists.
         unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, PURGE_DELAY_MS) };
     }
+}
+
+/// Runs `work` on a thread of rayon's pool, so that parallel kernels start without a hand-over between threads.
+/// `in_parts`: steps are computed in parts at the same time (`schedule.parts`); Candle's own threads, which serve one
+/// caller at a time, then only stand in the way.
+pub(crate) fn run(in_parts: bool, work: impl FnOnce() -> anyhow::Result<()> + Send) -> ExitCode {
     let threads = in_parts.then_some(("CANDLE_NUM_THREADS", "1"));
     for (key, value) in [("CANDLE_BARRIER_POOL_SPIN_LIMIT", SPINS)].into_iter().chain(threads) {
         if std::env::var_os(key).is_none() {

@@ -76,6 +76,12 @@ wide! {
 }
 
 wide! {
+    pub(crate) fn relu_in_place(xs: &mut [T]) {
+        xs.iter_mut().for_each(|x| *x = if *x <= T::default() { T::default() } else { *x });
+    }
+}
+
+wide! {
     fn relu_gradients(ds: &mut [T], xs: &[T], gs: &[T]) {
         for ((d, x), g) in ds.iter_mut().zip(xs).zip(gs) {
             *d = if *x <= T::default() { T::default() } else { *g };
@@ -83,11 +89,23 @@ wide! {
     }
 }
 
+#[inline(always)]
+fn gelu_value<T: Real>(x: T) -> T {
+    let size = x.larger(T::default() - x);
+    // Far out, nothing is taken away, of infinity either.
+    let near = if size > T::of(40.0) { T::of(40.0) } else { size };
+    x.larger(T::default()) - T::of(0.5) * near * size.two_tails()
+}
+
 wide! {
     fn gelu_values(ys: &mut [T], xs: &[T]) {
-        for (y, x) in ys.iter_mut().zip(xs) {
-            *y = *x * cdf(*x);
-        }
+        ys.iter_mut().zip(xs).for_each(|(y, x)| *y = gelu_value(*x));
+    }
+}
+
+wide! {
+    pub(crate) fn gelu_in_place(xs: &mut [T]) {
+        xs.iter_mut().for_each(|x| *x = gelu_value(*x));
     }
 }
 
@@ -96,15 +114,12 @@ wide! {
         // 1 / sqrt(2 pi)
         let peak = T::of(0.398_942_280_401_432_7);
         for ((d, x), g) in ds.iter_mut().zip(xs).zip(gs) {
-            let density = peak * (T::of(-0.5) * *x * *x).exp();
-            *d = *g * (cdf(*x) + *x * density);
+            let x = *x;
+            let tail = T::of(0.5) * x.larger(T::default() - x).two_tails();
+            let cdf = if x < T::default() { tail } else { T::of(1.0) - tail };
+            *d = *g * (cdf + x * (peak * (T::of(-0.5) * x * x).exp_down()));
         }
     }
-}
-
-#[inline(always)]
-fn cdf<T: Real>(x: T) -> T {
-    T::of(0.5) * (T::of(1.0) + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf())
 }
 
 /// Values, and the products of the derivative with the gradient above, block by block.

@@ -7,6 +7,7 @@ use crate::activation::relu;
 use crate::attend::{Projected, attend_projected};
 use crate::combine::add;
 use crate::dropout::dropout;
+use crate::feed_forward::{Activation, feed_forward};
 use crate::linear::{Linear, default_init, linear, linear_layer, linear_with_init};
 use crate::mode::Mode;
 use crate::norm::{LayerNorm, layer_norm_layer};
@@ -123,8 +124,10 @@ impl TransformerDecoderLayer {
         let xs = self.norms[0].forward(&add(target, &drop(&attended)?)?)?;
         let attended = self.cross_attention.forward_t(&xs, memory, mode)?;
         let xs = self.norms[1].forward(&add(&xs, &drop(&attended)?)?)?;
-        let hidden = drop(&relu(&self.linear1.forward(&xs)?)?)?;
-        let out = self.linear2.forward(&hidden)?;
+        let out = match mode {
+            Mode::Eval => feed_forward(&xs, &self.linear1, Activation::Relu, &self.linear2)?,
+            _ => self.linear2.forward(&drop(&relu(&self.linear1.forward(&xs)?)?)?)?,
+        };
         self.norms[2].forward(&add(&xs, &drop(&out)?)?)
     }
 }

@@ -78,7 +78,7 @@ fn fused(xs: &Tensor, before: usize, after: usize) -> Result<Tensor> {
 /// Running sums in f64, so that what goes in comes out again without a trace.
 fn slide<T: Real>(xs: &[T], n: usize, inner: usize, before: usize, after: usize) -> Vec<T> {
     let block = n * inner;
-    let mut ys = vec![T::default(); xs.len()];
+    let mut ys = kernel::zeros::<T>(xs.len());
     kernel::par_chunks(&mut ys, block, |o, ys| {
         let x = &xs[o * block..(o + 1) * block];
         let row = |i: usize| &x[i * inner..(i + 1) * inner];

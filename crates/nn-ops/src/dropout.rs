@@ -92,7 +92,7 @@ fn masked(xs: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
     fn product<T: Real>(xs: &Tensor, mask: &[f32]) -> Result<Vec<T>> {
         let x = kernel::read(xs)?;
         let x = x.slice::<T>()?;
-        let mut ys = vec![T::default(); x.len()];
+        let mut ys = kernel::zeros::<T>(x.len());
         kernel::par_chunks(&mut ys, BLOCK, |i, y| {
             let x = x[i * BLOCK..].iter().zip(&mask[i * BLOCK..]);
             y.iter_mut().zip(x).for_each(|(y, (x, m))| *y = *x * T::of(f64::from(*m)));
@@ -138,7 +138,7 @@ fn scaled(base: Option<&Tensor>, branch: &Tensor, scale: Vec<f32>) -> Result<Ten
         };
         let with_base = base.is_some();
         let backward = move |grad: &Tensor| {
-            let mut db = vec![T::default(); grad.elem_count()];
+            let mut db = kernel::zeros::<T>(grad.elem_count());
             add(&mut db, kernel::read(grad)?.slice::<T>()?, &scale);
             let db = kernel::from_vec(db, grad.shape())?;
             Ok(if with_base { vec![grad.clone(), db] } else { vec![db] })

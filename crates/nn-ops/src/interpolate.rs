@@ -63,7 +63,7 @@ pub fn resize_bilinear(xs: &Tensor, size: (usize, usize), align: Align) -> Resul
     }
     let axes = (Axis::new(h, size.0, align), Axis::new(w, size.1, align));
     match kernel::plan(xs) {
-        Plan::Fused => fused(xs, axes.0, axes.1),
+        Plan::Fused => fused(xs, None, axes.0, axes.1),
         Plan::ThroughF32 => {
             resize_bilinear(&xs.to_dtype(DType::F32)?, size, align)?.to_dtype(xs.dtype())
         }
@@ -87,6 +87,10 @@ pub fn resize_beside(coarse: &Tensor, fine: &Tensor, align: Align) -> Result<Ten
     if kernel::plan(coarse) == Plan::Cuda && fine.dtype() == coarse.dtype() && fine.elem_count() > 0
     {
         return crate::cuda::resize_beside(coarse, fine, align);
+    }
+    if kernel::plan(coarse) == Plan::Fused && fine.dtype() == coarse.dtype() {
+        let axes = (Axis::new(h, ho, align), Axis::new(w, wo, align));
+        return fused(coarse, Some(fine), axes.0, axes.1);
     }
     Tensor::cat(&[&resize_bilinear(coarse, (ho, wo), align)?, fine], 1)
 }
@@ -112,10 +116,14 @@ fn composed(xs: &Tensor, rows: &Axis, cols: &Axis) -> Result<Tensor> {
     tall.reshape((b, c, wo, ho))?.transpose(2, 3)?.contiguous()
 }
 
-fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
+/// The resized map, and what goes behind its channels.
+fn fused(xs: &Tensor, behind: Option<&Tensor>, rows: Axis, cols: Axis) -> Result<Tensor> {
     let xs = xs.contiguous()?;
+    let behind = behind.map(Tensor::contiguous).transpose()?;
     let (b, c, h, w) = xs.dims4()?;
     let (ho, wo) = (rows.taps.len(), cols.taps.len());
+    let d = behind.as_ref().map_or(Ok(0), |t| t.dim(1))?;
+    let (cells, all) = (ho * wo, c + d);
     dispatch!(xs.dtype(), T => {
         let typed = |axis: &Axis| -> Vec<(usize, usize, T)> {
             axis.taps.iter().map(|&(l, h, t)| (l, h, <T as Real>::of(t))).collect()
@@ -125,8 +133,15 @@ fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
         let ys = {
             let x = kernel::read(&xs)?;
             let x = x.slice::<T>()?;
-            kernel::par_filled(b * c * ho * wo, ho * wo, |p, y| {
-                let x = &x[p * h * w..(p + 1) * h * w];
+            let fine = behind.as_ref().map(kernel::read).transpose()?;
+            let fine = fine.as_ref().map(|t| t.slice::<T>()).transpose()?.unwrap_or_default();
+            kernel::par_filled(b * all * cells, cells, |p, y| {
+                let (image, channel) = (p / all, p % all);
+                if channel >= c {
+                    let from = (image * d + channel - c) * cells;
+                    return y.copy_from_slice(&fine[from..from + cells]);
+                }
+                let x = &x[(image * c + channel) * h * w..][..h * w];
                 for (line, &(top, bottom, v)) in y.chunks_exact_mut(wo).zip(&rows) {
                     let (top, bottom) = (&x[top * w..(top + 1) * w], &x[bottom * w..(bottom + 1) * w]);
                     for (y, &(l, r, t)) in line.iter_mut().zip(&cols) {
@@ -141,7 +156,7 @@ fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
             let g = kernel::read(grad)?;
             let g = g.slice::<T>()?;
             let dx = kernel::par_filled(b * c * h * w, h * w, |p, d: &mut [T]| {
-                let g = &g[p * ho * wo..(p + 1) * ho * wo];
+                let g = &g[(p / c * all + p % c) * cells..][..cells];
                 for (line, &(top, bottom, v)) in g.chunks_exact(wo).zip(&rows) {
                     for (g, &(l, r, t)) in line.iter().zip(&cols) {
                         let (up, down) = (*g * (one - v), *g * v);
@@ -152,9 +167,17 @@ fn fused(xs: &Tensor, rows: Axis, cols: Axis) -> Result<Tensor> {
                     }
                 }
             });
-            Ok(vec![kernel::from_vec(dx, (b, c, h, w))?])
+            let mut found = vec![kernel::from_vec(dx, (b, c, h, w))?];
+            if d > 0 {
+                let df = kernel::par_filled(b * d * cells, cells, |p, df: &mut [T]| {
+                    df.copy_from_slice(&g[(p / d * all + c + p % d) * cells..][..cells]);
+                });
+                found.push(kernel::from_vec(df, (b, d, ho, wo))?);
+            }
+            Ok(found)
         };
-        kernel::attach("resize-bilinear", &[&xs], ys, (b, c, ho, wo), backward)
+        let inputs: Vec<&Tensor> = [Some(&xs), behind.as_ref()].into_iter().flatten().collect();
+        kernel::attach("resize-bilinear", &inputs, ys, (b, all, ho, wo), backward)
     })
 }
 
@@ -236,6 +259,20 @@ mod tests {
         }
         let f = |x: &[Tensor]| resize_bilinear(&x[0], (3, 4), Align::Corners);
         crate::audit::gradients("resize to the same size", &small, &f)
+    }
+
+    #[test]
+    fn resize_beside_passes_the_audit() -> Result<()> {
+        let small = several(&[&[2, 2, 3, 4], &[2, 3, 5, 7]])?;
+        let large = several(&[&[2, 5, 31, 29], &[2, 4, 63, 57]])?;
+        let composed = |x: &[Tensor]| {
+            let (_, _, h, w) = x[1].dims4()?;
+            Tensor::cat(&[&resize_composed(&x[0], (h, w), Align::Corners)?, &x[1]], 1)
+        };
+        let f = |x: &[Tensor]| resize_beside(&x[0], &x[1], Align::Corners);
+        audit("resize_beside", &small, &large, &f, &composed)?;
+        assert!(resize_beside(&small[0], &large[1].narrow(0, 0, 1)?, Align::Corners).is_err());
+        Ok(())
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod cuda;
 pub mod device;
 mod dropout;
 mod embedding;
+mod feed_forward;
 pub mod gradcheck;
 mod gradients;
 mod interpolate;
@@ -58,6 +59,7 @@ pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias
 pub use cross_entropy::pixel_cross_entropy;
 pub use dropout::{add_drop_path, drop_path, drop_path_rates, dropout};
 pub use embedding::embedding;
+pub use feed_forward::{Activation, feed_forward};
 pub use gradients::Gradients;
 pub use interpolate::{Align, resize_beside, resize_bias_table, resize_bilinear};
 pub use kernel::Tape;

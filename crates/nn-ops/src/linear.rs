@@ -6,7 +6,7 @@ use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
 use crate::activation::gelu;
-use crate::kernel::{self, Mat, Plan, Threads, dispatch};
+use crate::kernel::{self, Mat, Plan, Real, Threads, dispatch};
 
 /// `xs wᵀ + b`: `(.., in)` with weight `(out, in)` and bias `(out)` to `(.., out)`.
 ///
@@ -71,31 +71,23 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
     }
     let bias = bias.map(|b| b.contiguous()).transpose()?;
     dispatch!(xs.dtype(), T => {
-        let mut ys = match &bias {
-            Some(b) => {
-                let b = kernel::read(b)?;
-                let b = b.slice::<T>()?;
-                kernel::par_filled(rows * out, out, |_, row| row.copy_from_slice(b))
-            }
-            None => vec![T::default(); rows * out],
-        };
+        let mut ys = biases::<T>(rows, out, bias.as_ref())?;
         {
             let (x, w) = (kernel::read(&xs)?, kernel::read(&weight)?);
             let (x, w) = (x.slice::<T>()?, w.slice::<T>()?);
-            kernel::gemm((rows, out, inner), &mut ys, out, bias.is_some(),
-                Mat::rows(x, inner), Mat::rows(w, inner).t(), Threads::All);
+            add_products((out, inner), x, w, &mut ys, bias.is_some());
         }
         let (xd, wd, has_bias) = (xs.detach(), weight.detach(), bias.is_some());
         let (need_x, need_w) = (xs.track_op(), weight.track_op());
         let backward = move |grad: &Tensor| {
             let (g, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (g, x, w) = (g.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
-            let mut dx = vec![T::default(); if need_x { rows * inner } else { 0 }];
+            let mut dx = kernel::zeros::<T>(if need_x { rows * inner } else { 0 });
             if need_x {
                 kernel::gemm((rows, inner, out), &mut dx, inner, false,
                     Mat::rows(g, out), Mat::rows(w, inner), Threads::All);
             }
-            let mut dw = vec![T::default(); if need_w { out * inner } else { 0 }];
+            let mut dw = kernel::zeros::<T>(if need_w { out * inner } else { 0 });
             if need_w {
                 kernel::gemm((out, inner, rows), &mut dw, inner, false,
                     Mat::rows(g, out).t(), Mat::rows(x, inner), Threads::All);
@@ -113,6 +105,32 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> 
             None => kernel::attach("linear", &[&xs, &weight], ys, shape, backward),
         }
     })
+}
+
+/// `rows` times the bias `(out)`, or zeros.
+pub(crate) fn biases<T: Real>(rows: usize, out: usize, bias: Option<&Tensor>) -> Result<Vec<T>> {
+    let Some(bias) = bias else { return Ok(kernel::zeros::<T>(rows * out)) };
+    let bias = bias.contiguous()?;
+    let b = kernel::read(&bias)?;
+    let b = b.slice::<T>()?;
+    Ok(kernel::par_filled(rows * out, out, |_, row| row.copy_from_slice(b)))
+}
+
+/// `y = x wᵀ`, or `y += x wᵀ` when `add`, for rows of `inner` values to rows of `out`.
+pub(crate) fn add_products<T: Real>(
+    (out, inner): (usize, usize),
+    x: &[T],
+    w: &[T],
+    y: &mut [T],
+    add: bool,
+) {
+    let rows = y.len() / out.max(1);
+    if kernel::is_few::<T>(rows, inner) {
+        kernel::few_rows(inner, x, w, y, add);
+    } else {
+        let (x, w) = (Mat::rows(x, inner), Mat::rows(w, inner).t());
+        kernel::gemm((rows, out, inner), y, out, add, x, w, Threads::All);
+    }
 }
 
 /// A linear layer. Weight `(out, in)`, or `(out, in, 1)` as PyTorch's kernel-1 `Conv1d` stores it.

@@ -98,7 +98,7 @@ fn each_product<'a, T: kernel::Real>(
     a: &(dyn Fn(usize) -> Mat<'a, T> + Sync),
     b: &(dyn Fn(usize) -> Mat<'a, T> + Sync),
 ) -> Vec<T> {
-    let mut out = vec![T::default(); count * m * n];
+    let mut out = kernel::zeros::<T>(count * m * n);
     if m * n == 0 {
         return out;
     }

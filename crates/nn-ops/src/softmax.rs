@@ -90,7 +90,7 @@ wide! {
         }
         let max = most.iter().chain(rest).fold(T::NEG_INF, |m, v| m.larger(*v));
         for v in row.iter_mut() {
-            *v = (*v - max).exp();
+            *v = (*v - max).exp_down();
         }
         let inv = T::of(1.0) / crate::norm::sum(row);
         for v in row.iter_mut() {

@@ -63,7 +63,7 @@ pub fn map_to_tokens(map: &Tensor) -> Result<Tensor> {
 
 /// Matrices `(n, c)` one after another to `(c, n)`.
 fn turned<T: Real>(x: &[T], n: usize, c: usize) -> Vec<T> {
-    let mut ys = vec![T::default(); x.len()];
+    let mut ys = kernel::zeros::<T>(x.len());
     if n * c == 0 {
         return ys;
     }

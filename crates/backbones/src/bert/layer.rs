@@ -3,8 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    LayerNorm, Linear, Mode, Projected, ScoreTerms, add, attend_projected, dropout,
-    layer_norm_layer, linear_with_init,
+    Activation, LayerNorm, Linear, Mode, Projected, ScoreTerms, add, attend_projected, dropout,
+    feed_forward, layer_norm_layer, linear_with_init,
 };
 
 use super::{BertConfig, EPS};
@@ -55,8 +55,8 @@ impl BertLayer {
         let attended = attend_projected(projected, self.heads, terms, self.dropout, mode)?;
         let (dense, norm) = &self.attention_out;
         let xs = norm.forward(&add(&drop(&dense.forward(&attended)?)?, xs)?)?;
-        let hidden = self.intermediate.forward_gelu(&xs)?;
         let (dense, norm) = &self.output;
-        norm.forward(&add(&drop(&dense.forward(&hidden)?)?, &xs)?)
+        let fed = feed_forward(&xs, &self.intermediate, Activation::Gelu, dense)?;
+        norm.forward(&add(&drop(&fed)?, &xs)?)
     }
 }

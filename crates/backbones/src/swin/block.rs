@@ -2,9 +2,12 @@
 
 use candle_core::Result;
 use candle_nn::{Init, VarBuilder};
-use nn_ops::{LayerNorm, Linear, Mode, add_drop_path, layer_norm_layer, linear_with_init};
+use nn_ops::{
+    Activation, LayerNorm, Linear, Mode, add_drop_path, feed_forward, layer_norm_layer,
+    linear_with_init,
+};
 
-use super::window::{WindowAttention, Windows};
+use super::window::{Pairs, WindowAttention, Windows};
 use crate::grid::FeatureGrid;
 
 /// Keys `norm1`, `attn`, `norm2`, `mlp.fc1`, `mlp.fc2`.
@@ -24,7 +27,6 @@ pub(super) struct SwinBlock {
 pub(super) struct BlockConfig {
     pub(super) dim: usize,
     pub(super) heads: usize,
-    pub(super) window: usize,
     pub(super) shift: usize,
     pub(super) hidden: usize,
     pub(super) drop_path: f64,
@@ -32,14 +34,14 @@ pub(super) struct BlockConfig {
 }
 
 impl SwinBlock {
-    pub(super) fn new(cfg: &BlockConfig, vb: VarBuilder) -> Result<Self> {
-        let BlockConfig { dim, heads, window, shift, hidden, drop_path, init } = *cfg;
+    pub(super) fn new(cfg: &BlockConfig, pairs: &Pairs, vb: VarBuilder) -> Result<Self> {
+        let BlockConfig { dim, heads, shift, hidden, drop_path, init } = *cfg;
         let linear = |a: usize, b: usize, name: &str| {
             linear_with_init(a, b, true, init, Init::Const(0.0), vb.pp("mlp").pp(name))
         };
         Ok(Self {
             norm1: layer_norm_layer(dim, 1e-5, vb.pp("norm1"))?,
-            attention: WindowAttention::new(dim, heads, window, init, vb.pp("attn"))?,
+            attention: WindowAttention::new((dim, heads), pairs, init, vb.pp("attn"))?,
             norm2: layer_norm_layer(dim, 1e-5, vb.pp("norm2"))?,
             fc1: linear(dim, hidden, "fc1")?,
             fc2: linear(hidden, dim, "fc2")?,
@@ -60,7 +62,7 @@ impl SwinBlock {
             _ => self.attention.forward(&xs, &windows.shifted, Some(&windows.mask))?,
         };
         let xs = add_drop_path(grid.tokens(), &attended, self.drop_path, mode)?;
-        let hidden = self.fc1.forward_gelu(&self.norm2.forward(&xs)?)?;
-        grid.with_tokens(add_drop_path(&xs, &self.fc2.forward(&hidden)?, self.drop_path, mode)?)
+        let fed = feed_forward(&self.norm2.forward(&xs)?, &self.fc1, Activation::Gelu, &self.fc2)?;
+        grid.with_tokens(add_drop_path(&xs, &fed, self.drop_path, mode)?)
     }
 }

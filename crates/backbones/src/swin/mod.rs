@@ -19,7 +19,7 @@ use nn_ops::{
 
 use self::block::{BlockConfig, SwinBlock};
 use self::patch::{PatchEmbed, PatchMerging};
-use self::window::Windows;
+use self::window::{Pairs, Windows};
 use crate::grid::FeatureGrid;
 use crate::stage::{StageHook, StageInfo, StagedBackbone};
 
@@ -59,6 +59,7 @@ impl SwinTransformer {
         }
         let rates = drop_path_rates(cfg.drop_path, cfg.depths.iter().sum());
         let mut rates = rates.into_iter();
+        let pairs = Pairs::new(cfg.window_size, vb.device())?;
         let mut stages = Vec::new();
         let mut infos = Vec::new();
         for (i, &depth) in cfg.depths.iter().enumerate() {
@@ -69,13 +70,12 @@ impl SwinTransformer {
                     let block = BlockConfig {
                         dim,
                         heads: cfg.num_heads[i],
-                        window: cfg.window_size,
                         shift: if j % 2 == 0 { 0 } else { cfg.window_size / 2 },
                         hidden: cfg.mlp_ratio * dim,
                         drop_path: rates.next().unwrap_or(0.0),
                         init: cfg.init(),
                     };
-                    SwinBlock::new(&block, vb_stage.pp("blocks").pp(j))
+                    SwinBlock::new(&block, &pairs, vb_stage.pp("blocks").pp(j))
                 })
                 .collect::<Result<Vec<_>>>()?;
             let downsample = if i + 1 < cfg.depths.len() {

@@ -55,15 +55,14 @@ pub(super) struct WindowAttention {
 
 impl WindowAttention {
     pub(super) fn new(
-        dim: usize,
-        heads: usize,
-        window: usize,
+        (dim, heads): (usize, usize),
+        pairs: &Pairs,
         init: Init,
         vb: VarBuilder,
     ) -> Result<Self> {
-        let rows = (2 * window - 1) * (2 * window - 1);
+        let Pairs { index, window } = pairs.clone();
+        let rows = bias_rows(window);
         let table = vb.get_with_hints((rows, heads), "relative_position_bias_table", init)?;
-        let index = RowIndex::new(relative_position_index(window), rows, vb.device())?;
         let linear = |out: usize, name: &str| {
             linear_with_init(dim, out, true, init, Init::Const(0.0), vb.pp(name))
         };
@@ -92,6 +91,25 @@ impl WindowAttention {
         let ys = attend_projected(Projected::One(&qkv), self.heads, terms, 0.0, Mode::Eval)?;
         self.proj.forward(&take_rows(&ys, &windows.join, None)?)
     }
+}
+
+/// The pairs of cells of a window, the same for all blocks.
+#[derive(Clone, Debug)]
+pub(super) struct Pairs {
+    index: RowIndex,
+    window: usize,
+}
+
+impl Pairs {
+    pub(super) fn new(window: usize, device: &Device) -> Result<Self> {
+        let index = RowIndex::new(relative_position_index(window), bias_rows(window), device)?;
+        Ok(Self { index, window })
+    }
+}
+
+/// Rows of a bias table: one an offset.
+fn bias_rows(window: usize) -> usize {
+    (2 * window - 1) * (2 * window - 1)
 }
 
 /// For each pair of cells of a window, the row of the bias table of their offset; `window⁴` entries, row-major.
@@ -133,19 +151,24 @@ fn shift_mask(
     // Three bands an axis: whole windows, the rest of the last window before the shift, what was wrapped around.
     let band = |i: usize, n: usize| usize::from(i >= n - window) + usize::from(i >= n - shift);
     let n = window * window;
-    let mut mask = Vec::with_capacity(h / window * (w / window) * n * n);
-    for wy in 0..h / window {
-        for wx in 0..w / window {
-            let region = |i: usize| {
-                let (y, x) = (wy * window + i / window, wx * window + i % window);
-                3 * band(y, h) + band(x, w)
-            };
-            for a in 0..n {
-                mask.extend((0..n).map(|b| if region(a) == region(b) { 0f32 } else { -100.0 }));
+    let (down, across) = (h / window, w / window);
+    // Zeros but in the last windows of an axis.
+    let mut mask = vec![0f32; down * across * n * n];
+    for (i, mask) in mask.chunks_exact_mut(n * n).enumerate() {
+        let (wy, wx) = (i / across, i % across);
+        if wy + 1 < down && wx + 1 < across {
+            continue;
+        }
+        let region =
+            |i: usize| 3 * band(wy * window + i / window, h) + band(wx * window + i % window, w);
+        let regions: Vec<usize> = (0..n).map(region).collect();
+        for (row, a) in mask.chunks_exact_mut(n).zip(&regions) {
+            for (v, b) in row.iter_mut().zip(&regions) {
+                *v = if a == b { 0.0 } else { -100.0 };
             }
         }
     }
-    Tensor::from_vec(mask, (h / window * (w / window), n, n), device)
+    Tensor::from_vec(mask, (down * across, n, n), device)
 }
 
 #[cfg(test)]

@@ -226,7 +226,7 @@ pub(crate) fn groups<'a, T: Real>(
 ) -> Vec<T> {
     let (n, d) = (size.queries, size.channels);
     let c = heads * d;
-    let mut ys = vec![T::default(); count * n * c];
+    let mut ys = kernel::zeros::<T>(count * n * c);
     let pack = |g: usize, head: usize, memory: &mut [T]| {
         let at = head * d..(head + 1) * d;
         pack_memory(size, |i| &key(g, i)[at.clone()], |i| &value(g, i)[at.clone()], memory);
@@ -251,11 +251,16 @@ pub(crate) fn groups<'a, T: Real>(
         );
     };
     if n <= WHOLE {
+        // Few groups in two halves, that no thread waits for the last one of another.
+        let few = count < 8 * rayon::current_num_threads();
+        let piece = if few { n.div_ceil(2).next_multiple_of(kernel::COLUMNS) } else { n };
         ys.par_chunks_mut((n * c).max(1)).enumerate().for_each(|(g, out)| {
             let mut memory = Scratch::new(size.memory());
             for head in 0..heads {
                 pack(g, head, &mut memory);
-                run(g, head, 0, &memory, out);
+                out.par_chunks_mut((piece * c).max(1)).enumerate().for_each(|(i, out)| {
+                    run(g, head, i * piece, &memory, out);
+                });
             }
         });
     } else {

@@ -117,7 +117,7 @@ impl<'a, T: Real> Inputs<'a, T> {
     fn values(&self) -> Vec<T> {
         let Sizes { groups, heads, queries, keys, channels } = self.sizes;
         let (c, rows) = (self.sizes.width(), self.sizes.rows());
-        let mut ys = vec![T::default(); groups * queries * c];
+        let mut ys = kernel::zeros::<T>(groups * queries * c);
         ys.par_chunks_mut((queries * c).max(1)).enumerate().for_each(|(group, ys)| {
             ys.par_chunks_mut(rows * c).enumerate().for_each(|(i, ys)| {
                 let rows_here = ys.len() / c;

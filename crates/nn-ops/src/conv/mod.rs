@@ -131,7 +131,7 @@ fn fused(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>, g: Geometry) -> Re
             let (dy, x, w) = (kernel::read(grad)?, kernel::read(&xd)?, kernel::read(&wd)?);
             let (dy, x, w) = (dy.slice::<T>()?, x.slice::<T>()?, w.slice::<T>()?);
             let dx = if need_x {
-                let mut dx = vec![T::default(); g.b * in_size];
+                let mut dx = kernel::zeros::<T>(g.b * in_size);
                 if quick {
                     winograd::input_gradient(&g, w, dy, &mut dx);
                 } else if direct::fits(&g) {
@@ -179,7 +179,7 @@ fn values<T: Real>(
     finish: &(dyn Fn(usize) -> Finish<T> + Sync),
 ) -> Vec<T> {
     let cells = g.ho * g.wo;
-    let mut ys = vec![T::default(); g.b * g.c_out * cells];
+    let mut ys = kernel::zeros::<T>(g.b * g.c_out * cells);
     if is_quick(g, T::DTYPE) {
         winograd::forward(g, x, w, finish, &mut ys);
         return ys;

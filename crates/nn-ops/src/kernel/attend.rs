@@ -172,7 +172,7 @@ wide! {
             let mut part = [T::default(); COLUMNS];
             for row in block {
                 for l in 0..COLUMNS {
-                    row[l] = (row[l] - most[l]).exp();
+                    row[l] = (row[l] - most[l]).exp_down();
                     part[l] += row[l];
                 }
             }

@@ -6,12 +6,14 @@
 
 mod attach;
 mod attend;
+mod few;
 mod gemm;
 mod link;
 mod math;
 mod panel;
 mod scratch;
 mod split;
+mod stream;
 mod tape;
 
 use std::ops::Deref;
@@ -20,11 +22,13 @@ use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 
 pub(crate) use attach::{attach, attach_storage, attach_with_result};
 pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
+pub(crate) use few::{few_rows, is_few};
 pub(crate) use gemm::{Mat, Threads, gemm};
 pub(crate) use link::{View, attach_view};
 pub(crate) use panel::{COLUMNS, ROWS, panel_product};
 pub(crate) use scratch::{Pool, Scratch};
-pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum};
+pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum, zeros};
+pub(crate) use stream::{copy_past_caches, settle};
 pub use tape::Tape;
 #[cfg(feature = "cuda")]
 pub(crate) use tape::cast;
@@ -72,8 +76,11 @@ pub(crate) fn plan(xs: &Tensor) -> Plan {
 /// `f32` or `f64`: the types the kernels are written for. Always inlined: a call inside a loop would keep it scalar.
 pub(crate) trait Real: WithDType + Send + Sync + Default {
     fn exp(self) -> Self;
+    /// `e^self` for `self <= 0`; results below the normal numbers may be zero.
+    fn exp_down(self) -> Self;
+    /// `erfc(self / √2)` for `self >= 0`: the normal distribution outside of `±self`.
+    fn two_tails(self) -> Self;
     fn sqrt(self) -> Self;
-    fn erf(self) -> Self;
     /// `ln(1 + self)`.
     fn ln_1p(self) -> Self;
     fn tanh(self) -> Self;
@@ -92,12 +99,16 @@ impl Real for f32 {
         math::exp(self)
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        f32::sqrt(self)
+    fn exp_down(self) -> Self {
+        math::exp_down(self)
     }
     #[inline(always)]
-    fn erf(self) -> Self {
-        math::erf(self)
+    fn two_tails(self) -> Self {
+        math::two_tails(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f32::sqrt(self)
     }
     #[inline(always)]
     fn ln_1p(self) -> Self {
@@ -132,12 +143,16 @@ impl Real for f64 {
         f64::exp(self)
     }
     #[inline(always)]
-    fn sqrt(self) -> Self {
-        f64::sqrt(self)
+    fn exp_down(self) -> Self {
+        f64::exp(self)
     }
     #[inline(always)]
-    fn erf(self) -> Self {
-        libm::erf(self)
+    fn two_tails(self) -> Self {
+        libm::erfc(self * std::f64::consts::FRAC_1_SQRT_2)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> Self {
+        f64::sqrt(self)
     }
     #[inline(always)]
     fn ln_1p(self) -> Self {

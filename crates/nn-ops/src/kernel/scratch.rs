@@ -3,7 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-use super::Real;
+use super::{Real, zeros};
 
 /// Buffers kept for the next caller, at most.
 const KEPT: usize = 16;
@@ -37,7 +37,7 @@ impl<T: Real> Scratch<T> {
         let replaced = largest.map(|i| kept.swap_remove(i));
         drop(kept);
         drop(replaced);
-        Self { buffer: vec![T::default(); len], len }
+        Self { buffer: zeros(len), len }
     }
 }
 

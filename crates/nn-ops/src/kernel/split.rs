@@ -40,6 +40,11 @@ where
     values
 }
 
+/// `n` zeros, cleared by all threads.
+pub(crate) fn zeros<T: Real>(n: usize) -> Vec<T> {
+    par_filled(n, 1 << 16, |_, _| {})
+}
+
 /// Sums `n` partial results of `len` elements, piece by piece in a fixed split: `f(range, partial)` adds the items of
 /// `range` into `partial`. The result does not depend on the number of threads.
 pub(crate) fn par_sum<T: Real, F>(n: usize, len: usize, cost_of_item: usize, f: F) -> Vec<T>

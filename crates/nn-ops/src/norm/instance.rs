@@ -68,7 +68,7 @@ fn fused(xs: &Tensor, eps: f64) -> Result<Tensor> {
     let (b, n, c) = xs.dims3()?;
     let size = n * c;
     dispatch!(xs.dtype(), T => {
-        let mut ys = vec![T::default(); b * size];
+        let mut ys = kernel::zeros::<T>(b * size);
         let mut rstds: Vec<Vec<T>> = Vec::with_capacity(b);
         {
             let x = kernel::read(&xs)?;
@@ -86,7 +86,7 @@ fn fused(xs: &Tensor, eps: f64) -> Result<Tensor> {
         let backward = move |res: &Tensor, grad: &Tensor| {
             let (g, y) = (kernel::read(grad)?, kernel::read(res)?);
             let (g, y) = (g.slice::<T>()?, y.slice::<T>()?);
-            let mut dx = vec![T::default(); b * size];
+            let mut dx = kernel::zeros::<T>(b * size);
             for (s, rstd) in rstds.iter().enumerate() {
                 let at = s * size..(s + 1) * size;
                 let (g, y, d) = (&g[at.clone()], &y[at.clone()], &mut dx[at]);

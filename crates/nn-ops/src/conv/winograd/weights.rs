@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::tiling::POINTS;
 use super::tiling::square;
 use super::transform::{LANES, filter};
-use crate::kernel::{ROWS, Real, wide};
+use crate::kernel::{ROWS, Real, copy_past_caches, settle, wide};
 
 /// Input channels of one product: a right panel of them fits the first-level cache.
 const DEPTH: usize = 256;
@@ -13,6 +13,8 @@ const DEPTH: usize = 256;
 const RUN: usize = 16;
 /// Left panels of one piece of work, at most.
 const PANELS: usize = 16;
+/// Transformed filters (values) that no cache holds until they are used.
+const LARGE: usize = 1 << 21;
 
 /// Where the taps of output `m` and input `k` stand in a `(Cout, Cin, 3, 3)` weight.
 #[derive(Clone, Copy, Debug)]
@@ -68,21 +70,23 @@ impl<T: Real> Filters<'_, T> {
     /// panels.
     pub(super) fn transform(&self, (k0, depth): (usize, usize), out: &mut [T]) {
         let each = self.split.each;
+        let copy = if out.len() < LARGE { <[T]>::copy_from_slice } else { copy_past_caches };
         out.par_chunks_mut(POINTS * each * ROWS * depth).enumerate().for_each(|(i, out)| {
-            piece(self, k0, depth, i * each, out);
+            piece(self, k0, depth, i * each, copy, out);
+            settle();
         });
     }
 }
 
 wide! {
-    fn piece(filters: &Filters<T>, k0: usize, depth: usize, first: usize, out: &mut [T]) {
+    fn piece(filters: &Filters<T>, k0: usize, depth: usize, first: usize, copy: fn(&mut [T], &[T]), out: &mut [T]) {
         let (w, m, k) = (filters.w, filters.m, filters.split.k);
         let panels = out.len() / (POINTS * ROWS * depth);
+        let mut found = [[[T::default(); ROWS]; RUN]; POINTS];
         for p in 0..panels {
             // Runs of channels: values of single ones would go to 36 places that share a cache set.
             for c0 in (0..depth).step_by(RUN) {
                 let run = RUN.min(depth - c0);
-                let mut found = [[[T::default(); ROWS]; RUN]; POINTS];
                 for c in 0..run {
                     let mut taken = [[[T::default(); LANES]; 3]; 3];
                     for (l, row) in ((first + p) * ROWS..m).take(ROWS).enumerate() {
@@ -104,7 +108,7 @@ wide! {
                 }
                 for (f, found) in found.iter().enumerate() {
                     let at = ((f * panels + p) * depth + c0) * ROWS;
-                    out[at..at + run * ROWS].copy_from_slice(&found.as_flattened()[..run * ROWS]);
+                    copy(&mut out[at..at + run * ROWS], &found.as_flattened()[..run * ROWS]);
                 }
             }
         }
