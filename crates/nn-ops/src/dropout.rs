@@ -113,33 +113,34 @@ fn masked(xs: &Tensor, mask: Vec<f32>) -> Result<Tensor> {
 /// `base + scale[b] branch`, or without a base: one factor a sample. Candle's product would compute and keep a gradient of
 /// the factors too.
 fn scaled(base: Option<&Tensor>, branch: &Tensor, scale: Vec<f32>) -> Result<Tensor> {
-    fn add<T: Real>(out: &mut [T], branch: &[T], scale: &[f32]) {
-        const BLOCK: usize = 1 << 12;
+    fn sum<T: Real>(base: Option<&[T]>, branch: &[T], scale: &[f32]) -> Vec<T> {
         let each = (branch.len() / scale.len().max(1)).max(1);
-        let samples = out.chunks_exact_mut(each).zip(branch.chunks_exact(each)).zip(scale);
-        for ((out, branch), scale) in samples {
-            let scale = T::of(f64::from(*scale));
-            kernel::par_chunks(out, BLOCK, |i, out| {
-                out.iter_mut().zip(&branch[i * BLOCK..]).for_each(|(o, b)| *o += *b * scale);
-            });
-        }
+        // A piece lies in one sample.
+        let piece = match 1 << each.trailing_zeros().min(12) {
+            small if small < 64 => each,
+            piece => piece,
+        };
+        kernel::par_filled(branch.len(), piece, |i, out| {
+            let from = i * piece;
+            let scale = T::of(f64::from(scale[from / each]));
+            if let Some(base) = base {
+                out.copy_from_slice(&base[from..][..out.len()]);
+            }
+            out.iter_mut().zip(&branch[from..]).for_each(|(o, b)| *o += *b * scale);
+        })
     }
     let branch = branch.contiguous()?;
     let base = base.map(Tensor::contiguous).transpose()?;
     let shape = branch.shape().clone();
     dispatch!(branch.dtype(), T => {
         let ys = {
-            let mut ys = match &base {
-                Some(base) => kernel::read(base)?.slice::<T>()?.to_vec(),
-                None => vec![T::default(); branch.elem_count()],
-            };
-            add(&mut ys, kernel::read(&branch)?.slice::<T>()?, &scale);
-            ys
+            let (base, branch) = (base.as_ref().map(kernel::read).transpose()?, kernel::read(&branch)?);
+            let base = base.as_ref().map(|base| base.slice::<T>()).transpose()?;
+            sum(base, branch.slice::<T>()?, &scale)
         };
         let with_base = base.is_some();
         let backward = move |grad: &Tensor| {
-            let mut db = kernel::zeros::<T>(grad.elem_count());
-            add(&mut db, kernel::read(grad)?.slice::<T>()?, &scale);
+            let db = sum::<T>(None, kernel::read(grad)?.slice::<T>()?, &scale);
             let db = kernel::from_vec(db, grad.shape())?;
             Ok(if with_base { vec![grad.clone(), db] } else { vec![db] })
         };

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 use criterion::Criterion;
+use nn_ops::{Activation, Linear};
 
 use crate::harness::Case;
 
@@ -18,6 +19,19 @@ pub(crate) fn dense(c: &mut Criterion) {
             |x: &[Tensor]| x[0].squeeze(0)?.matmul(&x[1].t()?)?.broadcast_add(&x[2])?.unsqueeze(0);
         let f = |x: &[Tensor]| nn_ops::linear(&x[0], &x[1], Some(&x[2]));
         case.beside(c, &f, Some(&candle));
+    }
+    for (name, rows, inner, wide) in [
+        ("feed-forward 14400x128 by 512 (Swin stage 1)", 14_400, 128, 512),
+        ("feed-forward 900x512 by 2048 (Swin stage 3)", 900, 512, 2048),
+        ("feed-forward 20x768 by 3072 (BERT)", 20, 768, 3072),
+    ] {
+        let shapes: [&[usize]; 5] =
+            [&[1, rows, inner], &[wide, inner], &[wide], &[inner, wide], &[inner]];
+        let case = Case { name, shapes: &shapes, products: Some(2 * rows * inner * wide) };
+        case.run(c, &|x| {
+            let layer = |i: usize| Linear::new(x[i].clone(), Some(x[i + 1].clone()));
+            nn_ops::feed_forward(&x[0], &layer(1), Activation::Gelu, &layer(3))
+        });
     }
     // Words over the cells of stages 1 and 3.
     for (name, n, d) in [("matmul 20x14400x128", 14_400, 128), ("matmul 20x900x512", 900, 512)] {

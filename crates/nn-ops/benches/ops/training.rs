@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use criterion::{Criterion, Throughput};
-use nn_ops::{AdamW, AdamWConfig, DecoderLayerConfig, Gradients, Mode, Noise, ParamGroup};
+use nn_ops::{AdamW, AdamWConfig, DecoderLayerConfig, Gradients, Mode, Noise, ParamGroup, Tape};
 
 use crate::harness::{Case, group, var};
 
@@ -30,9 +30,12 @@ pub(crate) fn training(c: &mut Criterion) {
     let params = [("x".to_string(), x.clone()), ("w".to_string(), w.clone())];
     let segment = move |x: &[Tensor], _: Mode| nn_ops::gelu(&nn_ops::linear(&x[0], &w, None)?);
     let mut kept = group(c, "linear, gelu 900x512 to 2048");
-    for (name, checkpointed) in [("both, checkpoint", true), ("both", false)] {
+    for (name, checkpointed, taped) in
+        [("both, checkpoint", true, false), ("both", false, false), ("both, tape", false, true)]
+    {
         kept.bench_function(name, |b| {
             b.iter(|| {
+                let _tape = taped.then(Tape::begin);
                 let train = Mode::Train(&noise);
                 let y = if checkpointed {
                     nn_ops::checkpoint(&[&x], train, segment.clone()).unwrap()
