@@ -74,10 +74,23 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
     })
 }
 
-/// Messages of other libraries may span lines (TOML draws the offending one); ours are one line.
+/// Messages of other libraries may span lines (TOML draws the offending one); ours are one line. A backtrace, which Candle
+/// puts behind its message where `RUST_BACKTRACE` is set, is left out.
 fn one_line(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines.join("; ")
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let told: Vec<&str> = lines
+        .enumerate()
+        .filter(|(i, line)| *i == 0 || !is_frame(line))
+        .map(|(_, line)| line)
+        .collect();
+    told.join("; ")
+}
+
+/// `12: function` or `at file:line:column`.
+fn is_frame(line: &str) -> bool {
+    let number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    line.split_once(": ").is_some_and(|(n, _)| number(n))
+        || line.strip_prefix("at ").is_some_and(|place| place.rsplit(':').take(2).all(number))
 }
 
 #[cfg(test)]
@@ -97,5 +110,8 @@ mod tests {
     #[test]
     fn messages_are_one_line() {
         assert_eq!(one_line("TOML parse error\n  |\n1 | x\n"), "TOML parse error; |; 1 | x");
+        let traced = "matmul: no\n   0: <unknown>\n   1: candle_core::f\n             at src/error.rs:12:5\nat last";
+        assert_eq!(one_line(traced), "matmul: no; at last");
+        assert_eq!(one_line("3: a line"), "3: a line");
     }
 }
