@@ -36,11 +36,10 @@ pub(super) fn text_to_image(
     words: usize,
 ) -> Cost {
     let d = cfg.text.hidden_size;
-    let fuse = |coarse: usize, stage: usize, same_size: bool| {
+    let fuse = |coarse: usize, stage: usize| {
         let n = cells(extents[stage]);
         let both = coarse + channels[stage];
-        let resized = if same_size { 0 } else { n * coarse };
-        Cost::results(resized + n * both) + conv_norm(n, both, d) + conv_norm(n, d, d)
+        Cost::results(n * both) + conv_norm(n, both, d) + conv_norm(n, d, d)
     };
     // Tokens, the layer.
     let attend = |stage: usize| match cfg.decoder.words {
@@ -50,12 +49,11 @@ pub(super) fn text_to_image(
         }
         DecoderWords::Ignored => Cost::default(),
     };
-    let same = |a: usize, b: usize| extents[a] == extents[b];
-    fuse(channels[3], 2, same(3, 2))
+    fuse(channels[3], 2)
         + attend(2)
-        + fuse(d, 1, same(2, 1))
+        + fuse(d, 1)
         + attend(1)
-        + fuse(d, 0, same(1, 0))
+        + fuse(d, 0)
         + Cost::product(cells(extents[0]), d, 2)
 }
 

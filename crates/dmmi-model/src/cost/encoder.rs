@@ -53,8 +53,6 @@ fn swin(cfg: &SwinConfig, (height, width): (usize, usize)) -> Vec<StageCost> {
             cost += Cost::product(n, 3 * p * p, c) + Cost::results(2 * n * c);
         }
         cost += block(cfg, i, extent) * depth;
-        // What the stage emits, normed, as a map.
-        cost += Cost::results(n * c);
         let next = (extent.0.div_ceil(2), extent.1.div_ceil(2));
         if i + 1 < cfg.depths.len() {
             let merged = next.0 * next.1;
@@ -123,8 +121,8 @@ fn resnet(cfg: &ResNetConfig, (height, width): (usize, usize)) -> Vec<StageCost>
             }
             inputs = out;
         }
-        // Tokens for the fusion in place of the last map, and two maps of its result.
-        cost += Cost::results(2 * cells(extent) * out);
+        // Tokens for the fusion in place of the last map, and a map of its result.
+        cost += Cost::results(cells(extent) * out);
         stages.push(StageCost { cost, channels: out, extent });
     }
     stages
