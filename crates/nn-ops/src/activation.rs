@@ -67,17 +67,20 @@ pub(crate) fn gelu_composed(xs: &Tensor) -> Result<Tensor> {
     (xs * 0.5)?.mul(&twice_cdf)
 }
 
+#[inline(always)]
+fn relu_value<T: Real>(x: T) -> T {
+    if x <= T::default() { T::default() } else { x }
+}
+
 wide! {
     fn relu_values(ys: &mut [T], xs: &[T]) {
-        for (y, x) in ys.iter_mut().zip(xs) {
-            *y = if *x <= T::default() { T::default() } else { *x };
-        }
+        ys.iter_mut().zip(xs).for_each(|(y, x)| *y = relu_value(*x));
     }
 }
 
 wide! {
     pub(crate) fn relu_in_place(xs: &mut [T]) {
-        xs.iter_mut().for_each(|x| *x = if *x <= T::default() { T::default() } else { *x });
+        xs.iter_mut().for_each(|x| *x = relu_value(*x));
     }
 }
 

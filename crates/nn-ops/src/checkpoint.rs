@@ -3,9 +3,9 @@
 //! Candle's graph knows nothing of parameters inside a segment, so their gradients are put aside, and
 //! [`Gradients::of`](crate::Gradients::of) adds them to what the graph found.
 
-use candle_core::{Result, Tensor, TensorId, Var, bail};
+use candle_core::{Result, Tensor, Var, bail};
 
-use crate::kernel::{Tape, attach_storage};
+use crate::kernel::{Tape, attach_storage, backward_from};
 use crate::mode::{Mode, Noise};
 use crate::pass;
 
@@ -52,8 +52,7 @@ where
         let noise = Noise::of_part(seed, 0, 0);
         let _unrecorded = Tape::suspended();
         let y = segment(&inputs, Mode::Train(&noise))?;
-        // The gradient of this sum at `y` is `grad`.
-        let mut store = y.mul(&grad.to_dtype(y.dtype())?)?.sum_all()?.backward()?;
+        let mut store = backward_from(&y, grad.to_dtype(y.dtype())?)?;
         let gradient = |(input, wanted): (&Tensor, &bool)| match store.remove(input) {
             Some(found) => Ok(found),
             // Takes the place of what nobody asks for.
@@ -64,12 +63,7 @@ where
         if !pass::is_open() {
             bail!("a loss through a checkpoint must be differentiated by Gradients::of");
         }
-        let ids: Vec<TensorId> = store.get_ids().copied().collect();
-        for id in ids {
-            if let Some(g) = store.get_id(id) {
-                pass::put_aside(id, g.clone())?;
-            }
-        }
+        pass::put_all_aside(&store)?;
         Ok(found)
     };
     attach_storage("checkpoint", &inputs.iter().collect::<Vec<_>>(), storage, shape, backward)

@@ -4,10 +4,10 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
+use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, TensorId};
 
-use crate::combine::zipped;
-use crate::kernel::{self, Plan, dispatch};
+use crate::combine::add;
 
 thread_local! {
     /// The backward passes that run on this thread, the innermost last: a thread that waits for others may take up another
@@ -65,6 +65,16 @@ pub(crate) fn put_aside(param: TensorId, gradient: Tensor) -> Result<Option<Tens
     Ok(None)
 }
 
+/// Puts aside what Candle found of gradients of parameters that the innermost pass asks for.
+pub(crate) fn put_all_aside(store: &GradStore) -> Result<()> {
+    for id in store.get_ids() {
+        if let Some(gradient) = store.get_id(*id) {
+            put_aside(*id, gradient.clone())?;
+        }
+    }
+    Ok(())
+}
+
 /// Adds to the gradient of a node's result; whether it is the first one.
 pub(crate) fn send(node: u64, gradient: Tensor) -> Result<bool> {
     let before = innermost(|pass| pass.pending.remove(&node)).flatten();
@@ -87,22 +97,7 @@ pub(crate) fn latest() -> Option<(u64, Tensor)> {
 fn with(before: Option<Tensor>, gradient: Tensor) -> Result<Tensor> {
     let gradient = gradient.detach();
     match before {
-        Some(before) => sum(&before, &gradient),
+        Some(before) => add(&before, &gradient),
         None => Ok(gradient),
-    }
-}
-
-/// `a + b` of detached tensors, by the kernels of this crate where they can be.
-fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    let alike = a.dims() == b.dims() && a.dtype() == b.dtype();
-    match kernel::plan(a) {
-        Plan::Fused if alike && a.is_contiguous() && b.is_contiguous() => {
-            dispatch!(a.dtype(), T => {
-                kernel::from_vec(zipped::<T>(a, b, |x, y| x + y)?, a.shape())
-            })
-        }
-        #[cfg(feature = "cuda")]
-        Plan::Cuda if alike && kernel::plan(b) == Plan::Cuda => crate::cuda::add_scaled(a, b, None),
-        _ => a + b,
     }
 }

@@ -21,7 +21,7 @@ fn layer(cfg: &DmmiConfig, n: usize, s: usize) -> Cost {
     let attention = |s: usize| {
         Cost::product(n, d, d) * 2
             + Cost::product(s, d, 2 * d)
-            + Cost { macs: (2 * n * s * d) as u64, kept: 0 }
+            + Cost::product(n, d, s) * 2
             + Cost::results(n * d + 2 * s * d + 3 * n * d)
     };
     // Before and after the activation (or its dropout), sum.

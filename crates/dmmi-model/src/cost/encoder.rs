@@ -29,10 +29,10 @@ pub(super) fn stages(backbone: &BackboneConfig, image: (usize, usize)) -> Vec<St
 /// BERT on `l` tokens.
 pub(super) fn text(cfg: &BertConfig, l: usize) -> Cost {
     let (d, f) = (cfg.hidden_size, cfg.intermediate_size);
-    // Scores are not kept.
-    let attention = Cost::product(l, d, d) * 4 + Cost { macs: (2 * l * l * d) as u64, kept: 0 };
-    // Projections, what was gathered, sum, norm.
-    let attention = attention + Cost::results((3 + 1 + 2) * l * d);
+    // Projections, what was gathered, sum, norm; scores are not kept.
+    let attention = Cost::product(l, d, d) * 4
+        + Cost::product(l, d, l) * 2
+        + Cost::results((3 + 1 + 2) * l * d);
     // Before and after the activation, sum, norm.
     let feed =
         Cost::product(l, d, f) + Cost::product(l, f, d) + Cost::results(2 * l * f + 2 * l * d);
@@ -76,7 +76,7 @@ fn block(cfg: &SwinConfig, stage: usize, (h, w): (usize, usize)) -> Cost {
     let inside = window * window;
     let hidden = cfg.mlp_ratio * c;
     Cost::product(n, c, 3 * c)
-        + Cost { macs: (2 * padded * inside * c) as u64, kept: 0 } // scores are not kept
+        + Cost::product(padded, c, inside) * 2 // scores are not kept
         + Cost::product(n, c, c)
         + Cost::product(n, c, hidden)
         + Cost::product(n, hidden, c)

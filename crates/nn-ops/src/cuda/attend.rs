@@ -83,26 +83,19 @@ pub(crate) fn attend(
     let pass = Pass { size, places, mask, drop, at_once };
     let detached: Vec<Tensor> = inputs.iter().map(Tensor::detach).collect();
     let fixed = bias.as_ref().map(Tensor::detach);
-    let left = match by_tiles {
-        true => Some(pass.flash(&detached, fixed.as_ref())?),
-        false => None,
-    };
     let mut all: Vec<&Tensor> = inputs.iter().collect();
     all.extend(&bias);
-    match left {
-        Some((out, left)) => {
-            let (value, shape) = out.value();
-            let backward = move |out: &Tensor, grad: &Tensor| {
-                pass.flash_backward(&detached, fixed.as_ref(), &left, (out, grad))
-            };
-            attach_with_result("attend", &all, value, shape, backward)
-        }
-        None => {
-            let (value, shape) = pass.forward(&detached, fixed.as_ref())?.value();
-            let backward = move |grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
-            attach_storage("attend", &all, value, shape, backward)
-        }
+    if by_tiles {
+        let (out, left) = pass.flash(&detached, fixed.as_ref())?;
+        let (value, shape) = out.value();
+        let backward = move |out: &Tensor, grad: &Tensor| {
+            pass.flash_backward(&detached, fixed.as_ref(), &left, (out, grad))
+        };
+        return attach_with_result("attend", &all, value, shape, backward);
     }
+    let (value, shape) = pass.forward(&detached, fixed.as_ref())?.value();
+    let backward = move |grad: &Tensor| pass.backward(&detached, fixed.as_ref(), grad);
+    attach_storage("attend", &all, value, shape, backward)
 }
 
 pub(super) struct Pass {

@@ -5,7 +5,7 @@ use candle_core::{CudaDevice, DType, Result, Tensor};
 use super::layout::{behind, map_of};
 use super::norm::{chunks, column_moments, column_sums, plane_moments};
 use super::{
-    ELEMENTWISE, NORM, Output, device, f32_of, grid, int, launch, loop_grid, open, relu, suffix,
+    NORM, Output, device, elementwise, f32_of, grid, int, launch, loop_grid, open, relu, suffix,
     whole,
 };
 use crate::kernel::attach_storage;
@@ -83,7 +83,7 @@ pub(crate) fn channels_affine(
         let c = xs.dim(1)?;
         return map_of(&affine(&last, open(scale)?.at, open(shift)?.at, c, cut)?.tensor());
     }
-    let ys = super::elementwise::channel_affine(xs, Some(scale), Some(shift))?;
+    let ys = elementwise::channel_affine(xs, Some(scale), Some(shift))?;
     if cut { relu(&ys) } else { Ok(ys) }
 }
 
@@ -183,18 +183,11 @@ fn of_planes(
 ) -> Result<Tensor> {
     let (xs, weight, bias) = (whole(xs)?, f32_of(weight)?, f32_of(bias)?);
     let (b, c, h, w) = xs.dims4()?;
-    let (cells, total, eps) = (h * w, b * c * h * w, eps as f32);
+    let (cells, eps) = (h * w, eps as f32);
     let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
     let (mean, var) = (mean.detach(), var.detach());
     let (scale, shift) = scale_and_shift(&dev, [&mean, &var, &weight, &bias], eps)?;
-    let y = Output::new(&dev, (b, c, h, w), xs.dtype())?;
-    launch!(
-        &dev,
-        ELEMENTWISE,
-        format!("channels_{s}"),
-        loop_grid(total.div_ceil(4))?,
-        [y.at, open(&xs)?.at, scale.at, shift.at, total as u64, int(c)?, int(cells)?,]
-    );
+    let y = elementwise::affine(&xs, Some(&scale.tensor()), Some(&shift.tensor()))?;
     let (xd, wd) = (xs.detach(), weight.detach());
     let backward = move |grad: &Tensor| {
         let (g, x, w) = (open(grad)?, open(&xd)?, open(&wd)?);

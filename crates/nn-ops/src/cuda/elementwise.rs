@@ -62,7 +62,11 @@ pub(super) fn channel_affine(
     Ok(affine(&whole(xs)?, scale, shift)?.tensor())
 }
 
-fn affine(xs: &Tensor, scale: Option<&Tensor>, shift: Option<&Tensor>) -> Result<Output> {
+pub(super) fn affine(
+    xs: &Tensor,
+    scale: Option<&Tensor>,
+    shift: Option<&Tensor>,
+) -> Result<Output> {
     let dev = device(xs)?;
     let (n, c) = (xs.elem_count(), xs.dim(1)?);
     let cells: usize = xs.dims()[2..].iter().product();

@@ -97,6 +97,11 @@ impl Handle {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).push(id);
         handles().insert(id, self);
     }
+
+    /// Takes the gradient of the result or of this view of it; whether it is the first.
+    fn receive(&self, gradient: Tensor) -> Result<bool> {
+        pass::send(self.id, undone(&self.views, gradient)?)
+    }
 }
 
 /// Where the gradient of an input goes.
@@ -105,10 +110,8 @@ pub(super) enum Link {
     Constant,
     /// To the operation that made it, on the same tape or, like this one, on none.
     Operation(Handle),
-    /// To the parameter, past the graph if the pass asks for it.
-    Parameter(TensorId),
-    /// To the parameter that it is a view of, on a tape.
-    View(TensorId, Vec<View>),
+    /// To the parameter, past the graph if the pass asks for it; on a tape also from views of it.
+    Parameter(TensorId, Vec<View>),
     /// Into Candle's graph.
     Graph(Tensor),
 }
@@ -124,10 +127,10 @@ impl Link {
             return Self::Operation(known);
         }
         if input.is_variable() {
-            return Self::Parameter(input.id());
+            return Self::Parameter(input.id(), Vec::new());
         }
         match tape::parameter_behind(input.id()) {
-            Some((parameter, views)) => Self::View(parameter, views),
+            Some((parameter, views)) => Self::Parameter(parameter, views),
             None => Self::Graph(input.clone()),
         }
     }
@@ -144,8 +147,8 @@ impl Link {
     pub(super) fn send(&self, gradient: Tensor) -> Result<Option<Tensor>> {
         match self {
             Self::Constant => Ok(None),
-            Self::Graph(_) | Self::View(..) => Ok(Some(gradient)),
-            Self::Parameter(id) => pass::put_aside(*id, gradient),
+            Self::Graph(_) => Ok(Some(gradient)),
+            Self::Parameter(id, views) => pass::put_aside(*id, undone(views, gradient)?),
             // The graph needs to hear of every node once.
             Self::Operation(known) => {
                 let first = known.receive(gradient)?;
@@ -160,19 +163,10 @@ impl Link {
             Self::Constant => Ok(()),
             Self::Graph(input) => tape::through_candle(input, gradient),
             // Nobody asks for what comes back.
-            Self::Parameter(id) => pass::put_aside(*id, gradient).map(|_| ()),
-            Self::View(id, views) => {
-                let gradient = undone(views, gradient)?;
-                pass::put_aside(*id, gradient).map(|_| ())
+            Self::Parameter(id, views) => {
+                pass::put_aside(*id, undone(views, gradient)?).map(|_| ())
             }
             Self::Operation(known) => known.receive(gradient).map(|_| ()),
         }
-    }
-}
-
-impl Handle {
-    /// Takes the gradient of the result or of this view of it; whether it is the first.
-    fn receive(&self, gradient: Tensor) -> Result<bool> {
-        pass::send(self.id, undone(&self.views, gradient)?)
     }
 }

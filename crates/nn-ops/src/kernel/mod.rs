@@ -32,7 +32,7 @@ pub(crate) use stream::{copy_past_caches, settle};
 pub use tape::Tape;
 #[cfg(feature = "cuda")]
 pub(crate) use tape::cast;
-pub(crate) use tape::run as run_tape;
+pub(crate) use tape::{backward_from, run as run_tape};
 
 /// Values in a storage of their own.
 pub(crate) fn stored<T: Real>(values: Vec<T>) -> Storage {

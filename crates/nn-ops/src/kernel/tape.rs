@@ -11,6 +11,7 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
 use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, TensorId, Var, bail,
@@ -181,14 +182,12 @@ pub(crate) fn run() -> Result<()> {
 
 /// Lets Candle send a gradient on from one of its own results.
 pub(super) fn through_candle(result: &Tensor, gradient: Tensor) -> Result<()> {
-    let store = result.apply_op1(Seed(Mutex::new(Some(gradient))))?.backward()?;
-    let ids: Vec<TensorId> = store.get_ids().copied().collect();
-    for id in ids {
-        if let Some(gradient) = store.get_id(id) {
-            pass::put_aside(id, gradient.clone())?;
-        }
-    }
-    Ok(())
+    pass::put_all_aside(&backward_from(result, gradient)?)
+}
+
+/// What Candle finds from the gradient of `result`, of its shape and type, on.
+pub(crate) fn backward_from(result: &Tensor, gradient: Tensor) -> Result<GradStore> {
+    result.apply_op1(Seed(Mutex::new(Some(gradient))))?.backward()
 }
 
 /// A number whose gradient with respect to a tensor is given.
