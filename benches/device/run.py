@@ -15,13 +15,18 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import tarfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKED = ROOT / "target/device-bench/dmmi-cli.xz"
 PEER = ROOT / "benches/peer/dmmi_peer.py"
+# What torch.compile made in an earlier call on such a card: found here, it need not be compiled again.
+COMPILED = ROOT / "target/device-bench/inductor.tar.xz"
 # (mode, batch, arithmetic of ours and of the peer)
 WORK = [("infer", b, d) for b in (1, 8, 32) for d in ("tf32", "bf16")] + [("train", b, d) for b in (8, 32) for d in ("tf32", "bf16")]
+
+INDUCTOR = pathlib.Path("/tmp/dmmi-inductor")
 
 
 def environment():
@@ -37,6 +42,7 @@ def environment():
     env["LD_LIBRARY_PATH"] = ":".join(f for f in found if f)
     env.setdefault("CUDA_CACHE_PATH", "/tmp/dmmi-cuda-cache")
     env.setdefault("CUDA_CACHE_MAXSIZE", str(2 << 30))
+    env["TORCHINDUCTOR_CACHE_DIR"], env["TRITON_CACHE_DIR"] = f"{INDUCTOR}/inductor", f"{INDUCTOR}/triton"
     return env
 
 
@@ -47,6 +53,15 @@ class Session:
         with lzma.open(PACKED) as packed, open(self.program, "wb") as plain:
             shutil.copyfileobj(packed, plain)
         self.program.chmod(0o755)
+        if COMPILED.exists():
+            with tarfile.open(COMPILED) as packed:
+                packed.extractall(INDUCTOR, filter="data")
+
+    def keep_compiled(self):
+        """Leaves what torch.compile made in the output folder, to be brought along as `COMPILED`."""
+        if INDUCTOR.exists():
+            with tarfile.open(self.out / COMPILED.name, "w:xz", preset=1) as packed:
+                packed.add(INDUCTOR, ".")
 
     def run(self, title, command, limit):
         """Runs a command within its limit and what is left; its output goes to a file and is returned."""
@@ -97,6 +112,8 @@ def compare(s, mode, compiled, chosen):
             if name == "eager" or f"{m}-{batch}-{dtype}" in compiled:
                 limit = 60 if name == "eager" else 240
                 peers[name] = s.measure(f"{mode}-{batch}-{dtype}-torch-{name}", [sys.executable, PEER, *common, *extra], limit)
+                if extra:
+                    s.keep_compiled()
         if ours is None:
             continue
         flops = sum(ours["flops"].values())

@@ -1,6 +1,6 @@
 //! The command line: one subcommand a file of [`crate::commands`], each with its own argument struct.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
     ablate, bench, convert, data, eval, info, predict, quickstart, selftest, synth, train,
@@ -46,12 +46,24 @@ pub(crate) enum Command {
     Selftest(selftest::SelftestArgs),
 }
 
+/// Reads the command line; a fault in it ends the program with a message and exit code 2.
+pub(crate) fn parse() -> Cli {
+    let matches = command().get_matches();
+    Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+/// `--seed -1` is a value out of range, not an unknown option `-1`.
+fn command() -> clap::Command {
+    Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true))
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     #[test]
     fn the_command_line_is_well_formed() {
-        super::Cli::command().debug_assert();
+        super::command().debug_assert();
+        let wrong = super::command()
+            .try_get_matches_from(["dmmi-cli", "synth", "--out", "x", "--seed", "-1"]);
+        assert!(wrong.is_err_and(|error| error.to_string().contains("--seed")));
     }
 }

@@ -1,6 +1,7 @@
 //! How a command ends: one line on standard error, and an exit code scripts can rely on.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 /// Exit code of a failure that is not the input's fault.
@@ -55,6 +56,9 @@ pub(crate) use bad_input;
 /// Prints the error, if any, as one line and answers with the exit code that belongs to it.
 pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
+    if crate::out::is_unread(&error) {
+        return ExitCode::SUCCESS;
+    }
     if let Some(stop) = error.downcast_ref::<Interrupted>() {
         eprintln!("stopped: {stop}");
         return ExitCode::from(INTERRUPTED);
@@ -63,8 +67,30 @@ pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
     ExitCode::from(if is_bad_input(&error) { BAD_INPUT } else { FAILURE })
 }
 
-/// Whether any cause in the chain is bad input, be it marked here or by a library's own error type.
+/// Whether any cause in the chain is bad input, be it marked here or by a library's own error type. A full disk never is; a
+/// place that cannot be written always.
 fn is_bad_input(error: &anyhow::Error) -> bool {
+    let io = |kinds: &[ErrorKind]| {
+        let found = |cause: &&(dyn std::error::Error + 'static)| {
+            cause.downcast_ref::<std::io::Error>().is_some_and(|e| kinds.contains(&e.kind()))
+        };
+        all_causes(error).iter().any(found)
+    };
+    if io(&[ErrorKind::StorageFull, ErrorKind::QuotaExceeded]) {
+        return false;
+    }
+    let places = [
+        ErrorKind::NotFound,
+        ErrorKind::PermissionDenied,
+        ErrorKind::NotADirectory,
+        ErrorKind::IsADirectory,
+        ErrorKind::AlreadyExists,
+        ErrorKind::ReadOnlyFilesystem,
+        ErrorKind::InvalidFilename,
+    ];
+    if io(&places) {
+        return true;
+    }
     error.chain().any(|cause| {
         cause.is::<BadInput>()
             || cause.downcast_ref::<refzom_dataset::DataError>().is_some()
@@ -72,6 +98,18 @@ fn is_bad_input(error: &anyhow::Error) -> bool {
                 .downcast_ref::<dmmi_train::Error>()
                 .is_some_and(dmmi_train::Error::is_bad_input)
     })
+}
+
+/// The chain of causes, and those inside errors that were marked as bad input.
+fn all_causes(error: &anyhow::Error) -> Vec<&(dyn std::error::Error + 'static)> {
+    let mut causes = Vec::new();
+    for cause in error.chain() {
+        causes.push(cause);
+        if let Some(BadInput(inner)) = cause.downcast_ref() {
+            causes.extend(all_causes(inner));
+        }
+    }
+    causes
 }
 
 /// Messages of other libraries may span lines (TOML draws the offending one); ours are one line. A backtrace, which Candle
@@ -105,6 +143,10 @@ mod tests {
         assert!(!is_bad_input(&anyhow::anyhow!("disk full")));
         let foreign: Result<(), std::io::Error> = Err(std::io::Error::other("x"));
         assert!(is_bad_input(&foreign.or_bad_input().unwrap_err()));
+        let io = |kind: ErrorKind| anyhow::Error::new(std::io::Error::from(kind));
+        assert!(is_bad_input(&io(ErrorKind::NotADirectory).context("cannot write x")));
+        let full: Result<(), std::io::Error> = Err(ErrorKind::StorageFull.into());
+        assert!(!is_bad_input(&full.or_bad_input().unwrap_err()));
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod args;
 mod commands;
 mod device;
 mod exit;
+mod file;
+mod out;
 mod progress;
 mod report;
 mod runtime;
@@ -14,11 +16,9 @@ mod viz;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
     runtime::keep_pages();
-    let cli = args::Cli::parse();
+    let cli = args::parse();
     let in_parts = matches!(cli.command, args::Command::Quickstart(_) | args::Command::Ablate(_));
     if let args::Command::Bench(bench) = &cli.command {
         runtime::set_threads(bench.threads);

@@ -6,13 +6,14 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use dmmi_train::{EpochRecord, Evaluation, Observer, Result, Start, StepRecord};
+use dmmi_train::{EpochRecord, Evaluation, Observer, PretrainRecord, Result, Start, StepRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Shows a training run on standard error.
 pub(crate) struct Console {
     bar: ProgressBar,
     evaluation: ProgressBar,
+    pretraining: ProgressBar,
     quiet: bool,
     start: Option<Start>,
     rate: Rate,
@@ -24,6 +25,7 @@ impl Console {
         Self {
             bar: ProgressBar::hidden(),
             evaluation: ProgressBar::hidden(),
+            pretraining: ProgressBar::hidden(),
             quiet,
             start: None,
             rate: Rate::default(),
@@ -31,7 +33,9 @@ impl Console {
     }
 
     fn print(&self, line: &str) {
-        self.bar.suspend(|| eprintln!("{line}"));
+        let pretraining = self.pretraining.length().is_some() && !self.pretraining.is_finished();
+        let bar = if pretraining { &self.pretraining } else { &self.bar };
+        bar.suspend(|| eprintln!("{line}"));
     }
 }
 
@@ -39,6 +43,7 @@ impl Drop for Console {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
         self.evaluation.finish_and_clear();
+        self.pretraining.finish_and_clear();
     }
 }
 
@@ -56,11 +61,36 @@ impl Observer for Console {
             start.steps_per_epoch,
             start.epochs
         ));
-        if !self.quiet {
+        if !self.quiet && start.pretrain_steps == 0 {
             self.bar = bar(start.total_steps as u64);
             self.bar.set_position(start.step as u64);
         }
         self.start = Some(start.clone());
+        Ok(())
+    }
+
+    fn pretraining(&mut self, record: &PretrainRecord) -> Result<()> {
+        self.rate.add(record.samples, record.seconds);
+        if self.quiet {
+            return Ok(());
+        }
+        if self.pretraining.length().is_none() {
+            self.pretraining = bar(record.steps as u64);
+            self.pretraining.set_prefix("visual encoder");
+        }
+        self.pretraining.set_message(format!(
+            "ETA {} {:.0} img/s loss {:.3} cells right {:.0} %",
+            clock(self.rate.seconds_per_step() * record.steps.saturating_sub(record.step) as f64),
+            self.rate.samples_per_second(),
+            record.loss,
+            100.0 * record.accuracy,
+        ));
+        self.pretraining.set_position(record.step as u64);
+        if record.step == record.steps {
+            self.pretraining.finish_and_clear();
+            self.rate = Rate::default();
+            self.bar = bar(self.start.as_ref().map_or(0, |start| start.total_steps) as u64);
+        }
         Ok(())
     }
 

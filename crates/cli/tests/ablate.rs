@@ -39,6 +39,12 @@ fn every_ablation_runs_and_a_second_command_trains_nothing() {
     assert_eq!(lines(&second.succeeds().stdout), lines(&first.stdout));
     let once = second.stderr.matches("done before").count();
     assert_eq!(once, ABLATIONS.len() - 1, "{}", second.stderr);
+    // A command for one of them keeps the rows of the others.
+    let one: Vec<&str> = args.into_iter().chain(["no_mba"]).collect();
+    dmmi(&one, b"").succeeds();
+    let json = fs::read_to_string(out.join("ablation.json")).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["rows"].as_array().unwrap().len(), ABLATIONS.len());
     // Other settings would compare what cannot be compared.
     dmmi(&["ablate", "--out", &shown], b"").refuses(&["--mini", "--out"]);
 }

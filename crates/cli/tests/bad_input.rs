@@ -62,7 +62,53 @@ fn configurations() {
     ] {
         refused(&["train", "--config", &good, "--device", "cpu", "--set", set], &words);
     }
+    let empty = path("empty.txt", "");
+    for (set, words) in [
+        (format!("data.vocab={empty}"), ["data.vocab", "empty"]),
+        ("init.visual=nowhere.pth".to_owned(), ["init.visual", "nowhere.pth"]),
+        ("model.text.hidden_size=1000000000".to_owned(), ["hidden_size", "1000000000"]),
+        ("pretrain.steps=0".to_owned(), ["pretrain.steps", "leave [pretrain] out"]),
+    ] {
+        let out = root.path().join("run");
+        let args = ["train", "--recipe", "coco33_overfit", "--device", "cpu"];
+        let data = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/coco33");
+        let dirs = ["train", "val"].map(|split| format!("data.{split}.dir={data}"));
+        let mut args: Vec<&str> = args.to_vec();
+        args.extend(["--out", out.to_str().unwrap(), "--set", &dirs[0], "--set", &dirs[1]]);
+        args.extend(["--set", &set]);
+        refused(&args, &words);
+    }
     refused(&["train", "--recipe", "nothing"], &["nothing", "quickstart"]);
+}
+
+#[test]
+fn selftests_that_would_compare_nothing() {
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
+    let selftest = ["selftest", "--device", "cpu", "--only", "golden"];
+    let with = |more: &[&'static str]| -> Vec<&'static str> {
+        selftest.into_iter().chain(more.iter().copied()).collect()
+    };
+    refused(&with(&["--golden", "/nowhere"]), &["/nowhere"]);
+    refused(&with(&["--golden", golden, "--case", "g99"]), &["--case g99", "g1_tiny_swin"]);
+    // A case that is compared in f32 only is no failure.
+    let output = run(&with(&["--golden", golden, "--case", "g8"]));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("all good"), "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let program = env!("CARGO_BIN_EXE_dmmi-cli");
+    let line = format!("{program} info --preset swin-tiny-release --tensors | head -1");
+    let output = Command::new("bash").args(["-o", "pipefail", "-c", &line]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.is_empty(), "{text}");
+    let full = format!("{program} info --preset quickstart > /dev/full");
+    let output = Command::new("bash").args(["-c", &full]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("cannot write to standard output"), "{text}");
 }
 
 #[test]

@@ -66,6 +66,10 @@ fn bad_input_is_named() {
     refused(&["--instances", &captions], &["captions.json", "category_id"]);
     refused(&[COCO33, "--decisions", &captions], &["captions.json", "review page"]);
     refused(&[COCO33, "--expressions", "100000"], &["expressions were asked for", "ask for fewer"]);
-    refused(&[COCO33, "--test-share", "2"], &["test_share", "0 to 1"]);
+    let said = dmmi(&["data", "build-zom", COCO33, "--test-share", "2", "--out", &out], b"");
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    for part in ["--test-share", "from 0 to 1"] {
+        assert!(said.stderr.contains(part), "{}", said.stderr);
+    }
     refused(&[COCO33, "--images", root.path().to_str().unwrap()], &["none of the pictures"]);
 }

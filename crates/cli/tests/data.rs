@@ -108,7 +108,13 @@ fn conversions_and_splits_say_what_they_did() {
     assert!(said.succeeds().stdout.contains("train to val: 6 (records: "), "{}", said.stdout);
     dmmi(&["data", "split", &out, "--out", &table], b"").refuses(&["exists already"]);
     let other = path(root.path(), "b.csv");
-    dmmi(&["data", "split", &out, "--share", "1.5", "--out", &other], b"").refuses(&["1.5"]);
+    let said = dmmi(&["data", "split", &out, "--share", "1.5", "--out", &other], b"");
+    assert_eq!(said.code, Some(2), "{}", said.stderr);
+    for part in ["1.5", "--share", "between 0 and 1"] {
+        assert!(said.stderr.contains(part), "{}", said.stderr);
+    }
+    dmmi(&["data", "doctor", &coco33(), "--refs", "foo"], b"")
+        .refuses(&["foo: does not exist", "--refs"]);
     let said = dmmi(&["data", "convert", &coco33(), "--to", "coco", "--out", &out], b"");
     assert!(said.code == Some(2) && said.stderr.contains("grefcoco_pickle"), "{}", said.stderr);
 }

@@ -117,10 +117,12 @@ fn expressions_come_from_a_file_or_standard_input() {
         ["predict", "--checkpoint", &model, "--image", &image, "--json", "-", "--texts-from"];
     let file = path("texts.txt");
     fs::write(&file, "the circle\n\nthe square\n").unwrap();
-    for (source, stdin) in [(file.as_str(), ""), ("-", "the circle\nthe square\n")] {
+    let marked = "\u{feff}the circle\r\nthe square\r\n";
+    for (source, stdin) in [(file.as_str(), ""), ("-", "the circle\nthe square\n"), ("-", marked)] {
         let args: Vec<&str> = base.into_iter().chain([source]).collect();
         let said = dmmi(&args, stdin.as_bytes());
         let json: serde_json::Value = serde_json::from_str(&said.succeeds().stdout).unwrap();
+        assert_eq!(json["predictions"][0]["expression"], "the circle");
         assert_eq!(json["predictions"][1]["expression"], "the square");
     }
 }
@@ -140,6 +142,17 @@ fn same_call_twice_gives_the_same_answer() {
         }
         before = Some(seen);
     }
+}
+
+#[test]
+fn a_second_call_leaves_no_masks_of_the_first() {
+    let out = path("fewer");
+    let image = path("scene.png");
+    predict(&image, &out, &["--text", "a", "--text", "b", "--text", "c"]).succeeds();
+    assert_eq!(names(&out).len(), 5);
+    predict(&image, &out, &["--text", "a"]).succeeds();
+    let expected = ["scene.json", "scene_1_mask.png", "scene_overlay.png"];
+    assert_eq!(names(&out), expected);
 }
 
 #[test]
@@ -342,6 +355,12 @@ fn output_places_that_cannot_be_used_are_named() {
         &["--text", "a circle", "--json", "/no/such/dir/x.json"],
     );
     said.refuses(&["/no/such/dir/x.json"]);
+    // A photo in the place of the JSON stays a photo.
+    let photo = path("kept.png");
+    fs::copy(&image, &photo).unwrap();
+    predict(&image, &path("json_out"), &["--text", "a circle", "--json", &photo])
+        .refuses(&["kept.png", "not replaced"]);
+    assert_eq!(fs::read(&photo).unwrap(), fs::read(&image).unwrap());
     let model = path("model");
     let both =
         ["predict", "--checkpoint", &model, "--image", "-", "--texts-from", "-", "--json", "-"];

@@ -40,6 +40,9 @@ preset = "quickstart"
 backbone = {{ embed_dim = 8, depths = [1, 1, 1, 1], num_heads = [1, 1, 2, 2], window_size = 4 }}
 text = {{ hidden_size = 16, num_layers = 1, num_heads = 2, intermediate_size = 32 }}
 decoder = {{ num_heads = 2, feed_forward = 32, dropout = 0.1 }}
+[pretrain]
+steps = 4
+batch_size = 2
 [optimizer]
 lr = 1e-3
 text_layers_trained = "all"
@@ -118,10 +121,10 @@ fn killed_and_resumed_equals_undisturbed() {
     let status = start(&whole, false, 0).wait_with_output().unwrap();
     assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
 
-    // Moments: inside a checkpoint write (while a `.tmp-` folder is there) and at odd times between.
+    // Moments: before and after the first step (`[pretrain]`), inside a checkpoint write (while a `.tmp-` folder is there) and at odd times between.
     let mut in_write = 0;
     let mut kills = 0;
-    for (attempt, delay) in [0_u64, 35, 0, 90, 10, 0, 230, 60].into_iter().enumerate() {
+    for (attempt, delay) in [0_u64, 35, 10, 0, 90, 0, 60, 10, 0, 230, 60].into_iter().enumerate() {
         let mut child = start(&broken, attempt > 0, 25);
         wait_until(&mut child, Duration::from_secs(60), || half_written(&broken));
         std::thread::sleep(Duration::from_millis(delay));

@@ -3,7 +3,9 @@
 //!
 //! Checkpoint prefix `backbone.`.
 
-use backbones::{FeatureGrid, ResNet, StageHook, StageOutput, StagedBackbone, SwinTransformer};
+use backbones::{
+    FeatureGrid, Plain, ResNet, StageHook, StageInfo, StageOutput, StagedBackbone, SwinTransformer,
+};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use mba_fusion::{Fused, MbaConfig, MbaStage};
@@ -74,7 +76,17 @@ impl FusedEncoder {
 
     /// Channels of the four stages.
     pub fn channels(&self) -> Vec<usize> {
-        self.backbone.stages().iter().map(|s| s.channels).collect()
+        self.stages().iter().map(|s| s.channels).collect()
+    }
+
+    /// Channels and strides of the four stages.
+    pub fn stages(&self) -> &[StageInfo] {
+        self.backbone.stages()
+    }
+
+    /// The backbone alone: images `(B, 3, H, W)` to the maps `(B, C_n, h_n, w_n)` of its four stages.
+    pub fn forward_without_text(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        self.backbone.forward_stages(images, &mut Plain, mode)
     }
 
     /// Images `(B, 3, H, W)`, words `(B, L, D)`, mask `(B, L)`.

@@ -1,6 +1,6 @@
 //! The whole model: two encoders, the fusion between them, two decoders.
 
-use backbones::BertEncoder;
+use backbones::{BertEncoder, StageInfo};
 use candle_core::{DType, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{Align, DecoderLayerConfig, Mode, Probe, resize_bilinear};
@@ -114,6 +114,20 @@ impl Dmmi {
         self.encoder.checkpointing(on);
         self.decoder.checkpointing(on);
         self
+    }
+
+    /// Channels and strides of the visual encoder's four stages.
+    pub fn stages(&self) -> &[StageInfo] {
+        self.encoder.stages()
+    }
+
+    /// The visual encoder without fusion: images `(B, 3, H, W)` to the maps `(B, C_n, h_n, w_n)` of its four stages. For
+    /// training it on pictures alone.
+    ///
+    /// # Errors
+    /// When images are not of three channels.
+    pub fn encode_pictures(&self, images: &Tensor, mode: Mode) -> Result<Vec<Tensor>> {
+        self.encoder.forward_without_text(&images.to_dtype(self.compute)?, mode)
     }
 
     /// A full pass, as training needs it.

@@ -100,6 +100,15 @@ pub fn find(dir: &Path) -> Result<(Vec<Found>, Vec<String>)> {
     Ok((cases, others))
 }
 
+/// The names of the cases of a directory, sorted.
+///
+/// # Errors
+/// When the directory or a sidecar cannot be read.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
+    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(find(dir)?.0.iter().map(|(path, ..)| stem(path)).collect())
+}
+
 /// Runs every case of a directory. A filter that is part of a case's name picks cases, any other one quantities.
 ///
 /// # Errors
@@ -114,7 +123,7 @@ pub fn run_directory(
 }
 
 /// The same on `device`. On a GPU, and in mixed precision, the cases of networks and their parts only: the others compute
-/// on the CPU whatever the device.
+/// on the CPU whatever the device. Where none of the cases is one of them the report is empty.
 ///
 /// # Errors
 /// When there is nothing to run, or a file is damaged.
@@ -131,10 +140,14 @@ pub fn run_directory_on(
     if let (true, Some(f)) = (picks_cases, filter) {
         cases.retain(|(path, ..)| stem(path).contains(f));
     }
+    let some = !cases.is_empty();
     if precision == Precision::Bf16 {
         cases.retain(|(.., kind)| *kind == Kind::Network);
     } else if !device.is_cpu() {
         cases.retain(|(.., kind)| matches!(kind, Kind::Network | Kind::Units));
+    }
+    if cases.is_empty() && some {
+        return Ok(Report::new(precision, None, print).on(device));
     }
     if cases.is_empty() {
         bail!("no golden case in {}; expected sidecars such as g1_tiny_swin.json", dir.display());

@@ -21,7 +21,7 @@ mod train;
 mod units;
 mod weights;
 
-pub use cases::{Found, Kind, find, run_directory, run_directory_on};
+pub use cases::{Found, Kind, find, names, run_directory, run_directory_on};
 pub use data::DataKind;
 pub use hash::{HashStream, hash_ints, hash_values};
 pub use noise::{FACTOR, ROUNDING};

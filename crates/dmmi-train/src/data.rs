@@ -369,5 +369,9 @@ pub fn load_vocabulary(name: &str) -> Result<(String, usize)> {
         })?,
     };
     let size = text.lines().count();
+    if size == 0 {
+        let message = format!("\"{name}\" is empty; give a vocab.txt with a word piece a line");
+        return Err(Error::config("data.vocab", message));
+    }
     Ok((text, size))
 }

@@ -1,5 +1,6 @@
 //! What can go wrong in a run; every variant names the thing and the remedy.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// An error of configuring, training, evaluating or storing a model.
@@ -24,7 +25,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file or folder could not be written; what was there before is untouched.
-    #[error("cannot write {}: earlier checkpoints are intact; free space or choose another --out, then --resume", path.display())]
+    #[error("cannot write {}{}", path.display(), remedy(source))]
     Write {
         /// The file or folder.
         path: PathBuf,
@@ -71,6 +72,18 @@ pub enum Error {
         /// Ids of the samples in the batch.
         samples: Vec<String>,
     },
+    /// The same while the visual encoder was trained on categories.
+    #[error(
+        "{what} of [pretrain] became {value} at step {step}; start a new run with a lower pretrain.lr or a smaller optimizer.clip_norm"
+    )]
+    PretrainNonFinite {
+        /// Which quantity.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// Steps done before this one.
+        step: usize,
+    },
     /// Parameters the optimiser holds received no gradient in the first step: a broken graph.
     #[error(
         "no gradient reaches {} of the trained parameters, first {}; take them out of the optimiser or mend the model",
@@ -89,6 +102,16 @@ pub enum Error {
     /// A tensor operation failed.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
+}
+
+/// What helps where a file cannot be written.
+fn remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            " (what was written before is intact; free space and go on with the run)"
+        }
+        _ => " (choose another place)",
+    }
 }
 
 impl Error {
@@ -110,6 +133,7 @@ impl Error {
             | Self::RunLocked(_) => true,
             Self::Write { .. }
             | Self::NonFinite { .. }
+            | Self::PretrainNonFinite { .. }
             | Self::NoGradient(_)
             | Self::Interrupted
             | Self::Tensor(_) => false,

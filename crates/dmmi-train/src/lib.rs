@@ -11,6 +11,7 @@ mod log;
 mod network;
 mod observe;
 mod overrides;
+mod parts;
 mod pictures;
 pub mod recipes;
 mod run;
@@ -23,8 +24,8 @@ pub use checkpoint::{
 };
 pub use config::{
     CarveConfig, CheckpointConfig, DataConfig, EraseChoice, EraseToken, EvalConfig, InitConfig,
-    InitParts, LeakChoice, OptimizerConfig, Precision, ScheduleConfig, Score, StopConfig,
-    TextLayers, TrainConfig, ValConfig,
+    InitParts, LeakChoice, OptimizerConfig, Precision, PretrainConfig, ScheduleConfig, Score,
+    StopConfig, TextLayers, TrainConfig, ValConfig,
 };
 pub use data::{RunData, Split, load_vocabulary};
 pub use error::{Error, Result};
@@ -32,7 +33,7 @@ pub use evaluate::{Evaluation, Record, Summary, Tables, evaluate};
 pub use groups::{param_groups, provably_without_gradient};
 pub use log::RunLog;
 pub use network::{Inventory, Network, PartSize};
-pub use observe::{EpochRecord, Observer, Observers, Start, StepRecord};
+pub use observe::{EpochRecord, Observer, Observers, PretrainRecord, Start, StepRecord};
 pub use overrides::{apply_set, first_difference, merge, parse_set};
 pub use run::{Ended, Outcome, RunOptions, train};
 pub use schedule::PolyDecay;

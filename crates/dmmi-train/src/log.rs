@@ -1,4 +1,4 @@
-//! Metrics on disk: `metrics.jsonl` (every step, epoch and note), `steps.csv` and `epochs.csv`.
+//! Metrics on disk: `metrics.jsonl` (every step, of `[pretrain]` too, epoch and note), `steps.csv` and `epochs.csv`.
 //!
 //! A resumed run first drops the lines behind its checkpoint, so that every step is there once.
 
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::observe::{EpochRecord, Observer, Start, StepRecord};
+use crate::observe::{EpochRecord, Observer, PretrainRecord, Start, StepRecord};
 
 const JSONL: &str = "metrics.jsonl";
 const STEPS: &str = "steps.csv";
@@ -35,6 +35,7 @@ struct Files {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Line<'a> {
+    Pretrain(&'a PretrainRecord),
     Step(&'a StepRecord),
     Epoch(&'a EpochRecord),
     Note { text: &'a str },
@@ -74,6 +75,10 @@ impl Observer for RunLog {
         let epochs = reopen(&epochs, EPOCH_HEADER, |line| csv_field(line, 0) <= start.epoch)?;
         self.files = Some(Files { jsonl, steps, epochs });
         std::mem::take(&mut self.early).iter().try_for_each(|text| self.line(&Line::Note { text }))
+    }
+
+    fn pretraining(&mut self, record: &PretrainRecord) -> Result<()> {
+        self.line(&Line::Pretrain(record))
     }
 
     fn step(&mut self, record: &StepRecord) -> Result<()> {
@@ -166,6 +171,7 @@ fn json_kept(line: &str, start: &Start) -> bool {
     let Ok(value) = serde_json::from_str::<serde_json::Value>(line) else { return false };
     let number = |key: &str| value[key].as_u64().unwrap_or(0) as usize;
     match value["kind"].as_str() {
+        Some("pretrain") => start.pretrain_steps == 0 || number("step") <= start.pretrained,
         Some("step") => number("step") <= start.step,
         Some("epoch") => number("epoch") <= start.epoch,
         _ => true,
@@ -192,6 +198,8 @@ mod tests {
             step,
             epoch: 0,
             epochs: 2,
+            pretrain_steps: 0,
+            pretrained: 0,
         }
     }
 

@@ -38,8 +38,8 @@ impl Network {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn blank(cfg: &DmmiConfig, seed: u64, device: &Device) -> Result<Self> {
-        cfg.validate()
-            .map_err(|message| Error::config("configuration", format!("model: {message}")))?;
+        // Impossible sizes are refused before memory is asked for.
+        Inventory::of_config(cfg)?;
         let store = ParamStore::new(seed);
         let train = Dmmi::new(cfg, store.blank(DType::F32, device))?;
         let eval = Dmmi::new(cfg, store.frozen(DType::F32, device))?;
@@ -100,7 +100,9 @@ impl Inventory {
         cfg.validate()
             .map_err(|message| Error::config("configuration", format!("model: {message}")))?;
         let outline = Outline::new();
-        Dmmi::new(cfg, outline.builder(DType::F32, &Device::Cpu))?;
+        Dmmi::new(cfg, outline.builder(DType::F32, &Device::Cpu)).map_err(|error| {
+            Error::config("configuration", format!("model: {error}; use smaller sizes"))
+        })?;
         Ok(Self { parameters: outline.parameters(), buffers: outline.buffers() })
     }
 
@@ -126,6 +128,18 @@ impl Inventory {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_beyond_all_memory_is_refused_before_it_is_made() {
+        let mut cfg = DmmiConfig::quickstart(40);
+        cfg.text.hidden_size = 1 << 16;
+        cfg.text.vocab_size = 1 << 24;
+        let message = Network::new(&cfg, 0, &Device::Cpu).err().map(|e| e.to_string());
+        assert!(message.is_some_and(|text| text.contains("more than any machine")));
+        cfg.text.hidden_size = 1_000_000_000;
+        let message = Network::new(&cfg, 0, &Device::Cpu).err().map(|e| e.to_string());
+        assert!(message.is_some_and(|text| text.contains("hidden_size")));
+    }
 
     #[test]
     fn an_unmade_network_has_the_parameters_of_a_made_one() -> Result<()> {

@@ -16,6 +16,11 @@ pub trait Observer {
         Ok(())
     }
 
+    /// One step of `[pretrain]` is done; after [`Self::started`], before the first [`Self::step`].
+    fn pretraining(&mut self, _record: &PretrainRecord) -> Result<()> {
+        Ok(())
+    }
+
     /// One optimiser step is done.
     fn step(&mut self, _record: &StepRecord) -> Result<()> {
         Ok(())
@@ -68,6 +73,31 @@ pub struct Start {
     pub epoch: usize,
     /// Epochs of the schedule.
     pub epochs: usize,
+    /// Steps of `[pretrain]` that come before the first step; none behind a checkpoint.
+    pub pretrain_steps: usize,
+    /// Of these, already done.
+    pub pretrained: usize,
+}
+
+/// One step of `[pretrain]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PretrainRecord {
+    /// Steps done, this one included.
+    pub step: usize,
+    /// Steps in all.
+    pub steps: usize,
+    /// Learning rate of the step.
+    pub lr: f64,
+    /// Mean cross-entropy over the cells.
+    pub loss: f64,
+    /// Share of the objects' cells whose category was found, 0-1; 0 where there were none.
+    pub accuracy: f64,
+    /// Euclidean norm of the gradient before clipping.
+    pub grad_norm: f64,
+    /// Pictures in the batch.
+    pub samples: usize,
+    /// Wall time, seconds, waiting for data included.
+    pub seconds: f64,
 }
 
 /// One optimiser step.
@@ -126,6 +156,10 @@ pub struct Observers<'a>(pub Vec<&'a mut dyn Observer>);
 impl Observer for Observers<'_> {
     fn started(&mut self, start: &Start) -> Result<()> {
         self.0.iter_mut().try_for_each(|o| o.started(start))
+    }
+
+    fn pretraining(&mut self, record: &PretrainRecord) -> Result<()> {
+        self.0.iter_mut().try_for_each(|o| o.pretraining(record))
     }
 
     fn step(&mut self, record: &StepRecord) -> Result<()> {

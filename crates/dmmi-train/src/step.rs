@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::groups::provably_without_gradient;
 use crate::network::Network;
+use crate::parts::{cut, in_parts};
 
 /// What a step decides beyond the network and the batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,16 +72,24 @@ pub fn train_step(
     };
 
     let (input, targets) = tensors(batch, &network.device)?;
-    let parts = settings.parts.clamp(1, batch.len());
-    let found = if parts == 1 {
-        let noise = Noise::new(settings.seed, settings.step as u64);
-        vec![part(network, trained, &input, &targets, losses, &noise, 1.0)]
-    } else {
-        in_parts(network, trained, &input, &targets, losses, settings, parts)?
-    };
+    let found = in_parts(
+        (batch.len(), settings.parts),
+        (settings.seed, settings.step),
+        |samples, noise, share| {
+            let cut = |tensor: &Tensor| cut(tensor, &samples);
+            let input = DmmiInput {
+                images: cut(&input.images)?,
+                ids: cut(&input.ids)?,
+                erased_ids: input.erased_ids.as_ref().map(cut).transpose()?,
+                attention: cut(&input.attention)?,
+            };
+            let targets =
+                Targets { masks: cut(&targets.masks)?, has_target: cut(&targets.has_target)? };
+            part(network, trained, &input, &targets, losses, noise, share)
+        },
+    )?;
     let (mut terms, mut gradients) = ([0.0; 4], Gradients::default());
-    for part in found {
-        let (values, part) = part?;
+    for (values, part) in found {
         terms.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
         gradients.add(part)?;
     }
@@ -139,49 +148,6 @@ fn part(
         *value = f64::from(read) * share;
     }
     Ok((values, gradients))
-}
-
-/// The parts of a batch at the same time, one a thread; each result is that of its part alone, whatever the threads do.
-fn in_parts(
-    network: &Network,
-    trained: &[(String, Var)],
-    input: &DmmiInput,
-    targets: &Targets,
-    losses: &LossConfig,
-    settings: &StepSettings,
-    parts: usize,
-) -> Result<Vec<Result<PartResult>>> {
-    let samples = input.ids.dim(0)?;
-    let noises: Vec<Noise> = (0..parts as u64)
-        .map(|part| Noise::of_part(settings.seed, settings.step as u64, part))
-        .collect();
-    let mut found: Vec<_> = (0..parts).map(|_| Ok(([0.0; 4], Gradients::default()))).collect();
-    rayon::scope(|scope| {
-        for (i, (found, noise)) in found.iter_mut().zip(&noises).enumerate() {
-            let (from, to) = (i * samples / parts, (i + 1) * samples / parts);
-            scope.spawn(move |_| {
-                *found = (|| {
-                    let cut = |tensor: &Tensor| tensor.narrow(0, from, to - from);
-                    let input = DmmiInput {
-                        images: cut(&input.images)?,
-                        ids: cut(&input.ids)?,
-                        erased_ids: input.erased_ids.as_ref().map(cut).transpose()?,
-                        attention: cut(&input.attention)?,
-                    };
-                    let targets = Targets {
-                        masks: cut(&targets.masks)?,
-                        has_target: cut(&targets.has_target)?,
-                    };
-                    let share = (to - from) as f64 / samples as f64;
-                    part(network, trained, &input, &targets, losses, noise, share)
-                })();
-            });
-        }
-    });
-    for noise in &noises {
-        noise.settle()?;
-    }
-    Ok(found)
 }
 
 /// A batch as the network's input and the losses' targets, on `device`.

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::Device;
 use dmmi_train::{
-    Ended, EpochRecord, Error, Evaluation, Observer, Outcome, Result, RunLog, RunOptions, Split,
-    Start, StepRecord, TrainConfig, evaluate, load_model, train,
+    Ended, EpochRecord, Error, Evaluation, Network, Observer, Outcome, PretrainRecord, Result,
+    RunLog, RunOptions, Split, Start, StepRecord, TrainConfig, evaluate, load_model, train,
 };
 use refzom_dataset::synthetic::SyntheticRefZom;
 use refzom_dataset::{Dataset, DatasetConfig, SyntheticConfig};
@@ -99,12 +99,22 @@ struct Memory {
     steps: Vec<StepRecord>,
     epochs: Vec<EpochRecord>,
     start: Option<Start>,
+    pretraining: Vec<PretrainRecord>,
     stop_at: Option<(usize, Arc<AtomicBool>)>,
+    /// The same for a step of `[pretrain]`.
+    stop_pretraining_at: Option<(usize, Arc<AtomicBool>)>,
 }
 
 impl Observer for Memory {
     fn started(&mut self, start: &Start) -> Result<()> {
         self.start = Some(start.clone());
+        Ok(())
+    }
+    fn pretraining(&mut self, record: &PretrainRecord) -> Result<()> {
+        self.pretraining.push(record.clone());
+        if let Some((step, flag)) = &self.stop_pretraining_at {
+            flag.store(record.step >= *step, Ordering::Relaxed);
+        }
         Ok(())
     }
     fn step(&mut self, record: &StepRecord) -> Result<()> {
@@ -405,4 +415,107 @@ fn an_encoder_can_start_from_a_file_of_another_library() {
     refused(&["stop.steps=1", &text], "a BERT");
     let deeper = [&sets[..], &["model.backbone.depths=[1, 2, 2, 1]"]].concat();
     refused(&deeper, "missing");
+}
+
+const RESNET: &str = r#"model.backbone={kind="resnet",layers=[1,1,1,1],width=4}"#;
+const SWIN: &str = "model.backbone.embed_dim=8";
+
+#[test]
+fn the_visual_encoder_learns_categories_first_and_nothing_else_changes() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, backbone) in [("swin", SWIN), ("resnet", RESNET)] {
+        let sets = [backbone, "pretrain={steps=60,batch_size=4,lr=3e-3}", "stop.steps=1"];
+        let config = config(&root.path().join(name), &sets);
+        let mut memory = Memory::default();
+        let outcome = run(config.clone(), cpu(), &mut memory).unwrap();
+        assert_eq!((outcome.ended, outcome.step), (Ended::Steps, 1));
+        let losses: Vec<f64> = memory.pretraining.iter().map(|record| record.loss).collect();
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        assert_eq!(losses.len(), 60);
+        assert!(mean(&losses[50..]) < 0.6 * mean(&losses[..10]), "{name}: {losses:?}");
+        let noted = |text: &str| memory.notes.iter().any(|note| note.contains(text));
+        assert!(noted("visual encoder: 60 steps") && noted("pictures"), "{:?}", memory.notes);
+
+        // The checkpoint before the first step: of the visual encoder all has changed, of the rest nothing.
+        let before = outcome.last.with_file_name("step-00000000-epoch-0000");
+        let after = load_model(&before, &Device::Cpu).unwrap().store.tensors();
+        let vocabulary = load_model(&before, &Device::Cpu).unwrap().file.model;
+        let first = Network::new(&vocabulary, config.seed, &Device::Cpu).unwrap().store.tensors();
+        assert_eq!(after.len(), first.len());
+        for (key, tensor) in &first {
+            let values =
+                |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let visual = key.strip_prefix("model.backbone.").is_some_and(|rest| {
+                !["fusion", "res_gate", "W_l"].iter().any(|part| rest.contains(part))
+            });
+            let changed = values(tensor) != values(&after[key]);
+            assert_eq!(changed, visual && !key.ends_with("num_batches_tracked"), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
+fn stopped_while_it_learns_categories_and_resumed_ends_with_the_same_bytes() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, backbone) in [("swin", SWIN), ("resnet", RESNET)] {
+        let sets =
+            [backbone, "pretrain={steps=9,batch_size=3}", "schedule.parts=2", "stop.steps=2"];
+        let place = |part: &str| root.path().join(format!("{name}-{part}"));
+        let whole = run(config(&place("a"), &sets), cpu(), &mut ()).unwrap();
+        let out = place("b");
+        for (step, resumed) in [(3, false), (8, true)] {
+            let stop = Arc::new(AtomicBool::new(false));
+            let mut memory =
+                Memory { stop_pretraining_at: Some((step, stop.clone())), ..Memory::default() };
+            let options = RunOptions { stop, resume: resumed, ..cpu() };
+            let part = run(config(&out, &sets), options, &mut memory).unwrap();
+            assert_eq!((part.ended, part.step), (Ended::Interrupted, 0));
+            assert_eq!(memory.pretraining.last().map(|record| record.step), Some(step));
+            assert!(memory.steps.is_empty());
+        }
+        // The state it left belongs to this run and is not written over.
+        let error = run(config(&out, &sets), cpu(), &mut ()).unwrap_err();
+        assert!(matches!(error, Error::RunExists(_)), "{error}");
+        let other = [sets[0], "pretrain={steps=10,batch_size=3}", sets[2], sets[3]];
+        let error = run(config(&out, &other), resume(), &mut ()).unwrap_err();
+        assert!(error.to_string().contains("pretrain.steps"), "{error}");
+
+        let mut memory = Memory::default();
+        let last = run(config(&out, &sets), resume(), &mut memory).unwrap();
+        assert_eq!(memory.pretraining.len(), 1);
+        assert!(weights(&whole) == weights(&last), "{name}: the resumed run differs");
+        assert!(!out.join("checkpoints/pretraining").exists());
+    }
+}
+
+#[test]
+fn categories_must_exist_and_settings_be_possible() {
+    let root = tempfile::tempdir().unwrap();
+    let refused = |set: &str| {
+        let text =
+            format!("[pretrain]\n{set}\n[data]\ntrain = {{ dir = \"x\", split = \"train\" }}");
+        TrainConfig::from_toml(&text, "test", &[]).unwrap_err().to_string()
+    };
+    for (set, key) in [
+        ("steps = 0", "pretrain.steps"),
+        ("steps = 1\nlr = 0.0", "pretrain.lr"),
+        ("steps = 1\nbatch_size = 0", "pretrain.batch_size"),
+        ("steps = 1\nstep = 2", "step"),
+    ] {
+        let message = refused(set);
+        assert!(message.contains(key), "{message}");
+    }
+    let own = root.path().join("own");
+    copy(data(), &own);
+    let picture = std::fs::read_dir(own.join("images")).unwrap().next().unwrap().unwrap();
+    let picture = format!("images/{}", picture.file_name().to_string_lossy());
+    let line = format!(r#"{{"image": "{picture}", "expression": "a dog", "mask": null}}"#);
+    for file in ["refs(synthetic).p", "instances.json"] {
+        std::fs::remove_file(own.join(file)).unwrap();
+    }
+    std::fs::write(own.join("train.jsonl"), [line.as_str(); 3].join("\n")).unwrap();
+    let dir = format!("data.train.dir={}", own.display());
+    let sets = [dir.as_str(), "data.val=", "pretrain={steps=2}"];
+    let error = run(config(&root.path().join("run"), &sets), cpu(), &mut ()).unwrap_err();
+    assert!(error.is_bad_input() && error.to_string().contains("[pretrain]"), "{error}");
 }

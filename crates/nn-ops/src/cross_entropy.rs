@@ -1,4 +1,4 @@
-//! Weighted cross-entropy of two classes over pixels.
+//! Cross-entropy over pixels: weighted, of two classes; and of any number of them.
 
 use candle_core::{DType, Result, Tensor, WithDType, bail};
 use candle_nn::ops::log_softmax;
@@ -105,6 +105,28 @@ pub(crate) fn composed(logits: &Tensor, masks: &Tensor, weights: [f32; 2]) -> Re
     sum(&(log_softmax(logits, 1)? * per_class)?)?.neg()?.div(&total)
 }
 
+/// Mean over pixels of `-ln softmax(z)_y`: logits `(B, K, H, W)` and classes `y` `(B, H, W)` (`u32`), in f32 at least; a scalar.
+/// Pixels whose class is `K` or more do not count.
+///
+/// # Errors
+/// When the shapes do not fit each other.
+pub fn class_cross_entropy(logits: &Tensor, classes: &Tensor) -> Result<Tensor> {
+    let (b, k, h, w) = logits.dims4()?;
+    if classes.dims() != [b, h, w] || classes.dtype() != DType::U32 {
+        bail!(
+            "cross-entropy: logits {:?} for classes {:?} ({:?}, expected u32)",
+            logits.dims(),
+            classes.dims(),
+            classes.dtype()
+        );
+    }
+    let wide = if logits.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+    let every = Tensor::arange(0u32, k as u32, logits.device())?.reshape((1, k, 1, 1))?;
+    let chosen = classes.unsqueeze(1)?.broadcast_eq(&every)?.to_dtype(wide)?; // (B, K, H, W)
+    let likely = log_softmax(&logits.to_dtype(wide)?, 1)?;
+    sum(&(likely * &chosen)?)?.neg()?.div(&sum(&chosen)?.maximum(1.0)?)
+}
+
 /// Rows first: one running f32 sum over all pixels loses two digits.
 fn sum(xs: &Tensor) -> Result<Tensor> {
     xs.sum(candle_core::D::Minus1)?.sum_all()
@@ -130,5 +152,26 @@ mod tests {
             crate::audit::threads("pixel_cross_entropy", x, &f)?;
         }
         crate::audit::gradients("pixel_cross_entropy", &small, &f)
+    }
+    #[test]
+    fn classes_pass_the_audit() -> Result<()> {
+        // 0 to 4, where 4 does not count.
+        let classes = |x: &Tensor| -> Result<Tensor> {
+            let (b, _, h, w) = x.dims4()?;
+            ((values(&[b, h, w], 5)?.abs()? * 9.0)?.clamp(0.0, 4.4)?).to_dtype(DType::U32)
+        };
+        let f = |x: &[Tensor]| class_cross_entropy(&x[0], &classes(&x[0])?);
+        let small = vec![(several(&[&[2, 4, 3, 5]])?[0].clone() * 4.0)?];
+        crate::audit::gradients("class_cross_entropy", &small, &f)?;
+        // Two classes: the other loss without weights.
+        let x = (several(&[&[2, 2, 3, 5]])?[0].clone() * 4.0)?;
+        let y = classes(&x)?.ge(2u32)?;
+        let two = class_cross_entropy(&x, &y.to_dtype(DType::U32)?)?.to_dtype(DType::F64)?;
+        let other = pixel_cross_entropy(&x, &y, [1.0, 1.0])?.to_dtype(DType::F64)?;
+        assert!((two.to_scalar::<f64>()? - other.to_scalar::<f64>()?).abs() < 1e-6);
+        // Nothing counts: no loss, and no division by zero.
+        let none = class_cross_entropy(&x, &Tensor::full(7u32, (2, 3, 5), x.device())?)?;
+        assert_eq!(none.to_dtype(DType::F64)?.to_scalar::<f64>()?, 0.0);
+        Ok(())
     }
 }

@@ -56,7 +56,7 @@ pub use broadcast::{add_repeated, scale_rows, weighted_sum};
 pub use checkpoint::checkpoint;
 pub use combine::{add, mul, permute, reshape};
 pub use conv::{After, Conv2d, Conv2dConfig, conv2d, conv2d_layer, conv2d_no_bias};
-pub use cross_entropy::pixel_cross_entropy;
+pub use cross_entropy::{class_cross_entropy, pixel_cross_entropy};
 pub use dropout::{add_drop_path, drop_path, drop_path_rates, dropout};
 pub use embedding::embedding;
 pub use feed_forward::{Activation, feed_forward};

@@ -10,11 +10,14 @@ use candle_nn::{Init, VarBuilder};
 use crate::params::is_buffer;
 
 /// Records what a model asks for and hands out zeros, which cost next to no memory until they are written to: how many
-/// parameters a large model has is known without drawing them.
+/// parameters a large model has is known without drawing them. More than 2^38 numbers are refused.
 #[derive(Clone, Debug, Default)]
 pub struct Outline {
     shapes: Arc<Mutex<BTreeMap<String, Vec<usize>>>>,
 }
+
+/// A TiB in f32: sizes that are a typing error are not to end in a failed allocation.
+const MOST_NUMBERS: usize = 1 << 38;
 
 impl Outline {
     /// Nothing was asked for yet.
@@ -47,6 +50,11 @@ impl SimpleBackend for Outline {
     fn get(&self, s: Shape, name: &str, _: Init, dtype: DType, dev: &Device) -> Result<Tensor> {
         let mut shapes = self.shapes.lock().unwrap_or_else(PoisonError::into_inner);
         shapes.insert(name.to_string(), s.dims().to_vec());
+        let numbers = |dims: &Vec<usize>| dims.iter().fold(1, |n: usize, d| n.saturating_mul(*d));
+        let all = shapes.values().map(numbers).fold(0, usize::saturating_add);
+        if all > MOST_NUMBERS {
+            bail!("{name} {:?}: the parameters so far are more than any machine holds", s.dims());
+        }
         Tensor::zeros(s, dtype, dev)
     }
 

@@ -7,7 +7,7 @@ use candle_core::{DType, Device, Result, Tensor, Var};
 
 use crate::attend::{Projected, attend_projected};
 use crate::conv::{Conv2dConfig, conv2d};
-use crate::cross_entropy::pixel_cross_entropy;
+use crate::cross_entropy::{class_cross_entropy, pixel_cross_entropy};
 #[cfg(feature = "cuda")]
 use crate::dropout::Drawn;
 use crate::dropout::{add_drop_path, drop_path, dropout};
@@ -323,6 +323,12 @@ fn cases() -> Vec<Case> {
             let fore: Vec<u8> = (0..3 * 63).map(|i| u8::from(i * i % 7 < 3)).collect();
             let masks = Tensor::from_vec(fore, (3, 7, 9), x[0].device())?;
             pixel_cross_entropy(&(&x[0] * 3.0)?, &masks, [0.9, 1.1])
+        }),
+        case("cross-entropy of classes", &[&[3, 5, 7, 9]], 1, |x| {
+            // The sixth does not count.
+            let classes: Vec<u32> = (0..3 * 63).map(|i| i * i % 11 % 6).collect();
+            let classes = Tensor::from_vec(classes, (3, 7, 9), x[0].device())?;
+            class_cross_entropy(&(&x[0] * 3.0)?, &classes)
         }),
         case("text windows", &[&[2, 6, 5]], 1, |x| text_windows(&x[0], 3)),
         case("global average", &[&[2, 3, 5, 7]], 1, |x| global_avg_pool(&x[0])),

@@ -3,6 +3,7 @@
 
 mod batch;
 pub mod build_zom;
+mod categories;
 pub mod dataset;
 pub mod doctor;
 mod error;
@@ -11,6 +12,7 @@ pub mod fuzzing;
 pub mod image;
 mod loader;
 pub mod mask;
+mod partial;
 mod prepare;
 pub mod refer;
 pub mod sampler;
@@ -24,6 +26,7 @@ pub use self::image::{
     resize_with,
 };
 pub use batch::Batch;
+pub use categories::CategoryMaps;
 pub use dataset::{
     Annotations, Dataset, DatasetConfig, DatasetSummary, Format, Leaks, Located, PictureKey,
     RejectReason, Rejected, Sample, TargetKind, count_reasons,

@@ -1,7 +1,7 @@
 //! One sample to numbers: decode, resize, normalise, draw the mask, tokenise, hide a phrase. No tensors here.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::image::load_rgb;
@@ -174,16 +174,20 @@ impl Preparer {
     }
 }
 
-/// The picture as its annotations mean it: the pixels as stored, of the announced size.
 fn picture_of(sample: &Sample) -> Result<RgbImage, DataError> {
-    let picture = load_rgb(&sample.image_path, Orientation::Ignore)?;
-    if picture.dimensions() != (sample.width, sample.height) {
+    announced_picture(&sample.image_path, (sample.width, sample.height))
+}
+
+/// The picture as its annotations mean it: the pixels as stored, of the announced (width, height).
+pub(crate) fn announced_picture(path: &Path, announced: (u32, u32)) -> Result<RgbImage, DataError> {
+    let picture = load_rgb(path, Orientation::Ignore)?;
+    if picture.dimensions() != announced {
         let (width, height) = picture.dimensions();
         return Err(DataError::image(
-            sample.image_path.display().to_string(),
+            path.display().to_string(),
             format!(
                 "has {width} x {height} pixels but instances.json says {} x {}; is this the right image folder?",
-                sample.width, sample.height
+                announced.0, announced.1
             ),
         ));
     }

@@ -94,7 +94,45 @@ fn what_refcoco_cannot_hold_is_refused_then_listed() {
     assert_eq!((done.records, done.losses.count(Loss::ZeroRecord)), (52, 33));
     assert!(content(&out).iter().all(|(_, _, _, kind, _)| *kind == TargetKind::One));
     let error = cfg.write(&source, &out, |_, _, _| {}).unwrap_err().to_string();
-    assert!(error.contains("holds files already"), "{error}");
+    assert!(error.contains("is not empty; remove it or name another folder"), "{error}");
+}
+
+#[test]
+fn lines_that_would_be_lost_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let (own, out) = (root.path().join("own"), root.path().join("out"));
+    std::fs::create_dir(&own).unwrap();
+    refzom_dataset::RgbImage::new(8, 6).save(own.join("a.png")).unwrap();
+    let sound = "{\"image\": \"a.png\", \"expression\": \"x\", \"mask\": null}\n";
+    let error = |text: String| {
+        std::fs::write(own.join("mine.jsonl"), text).unwrap();
+        let error = Export::new(Format::RefZom).write(&open(&own), &out, |_, _, _| {});
+        error.unwrap_err().to_string()
+    };
+    let one = error(format!("{sound}nonsense\n"));
+    for part in ["would lose 1 line of the source that could", "(line 2: is no JSON", "data doctor"]
+    {
+        assert!(one.contains(part), "no {part:?} in {one}");
+    }
+    let two = error(format!("{sound}nonsense\nnonsense\n"));
+    assert!(two.contains("2 lines of the source") && two.contains("the first is line 2"), "{two}");
+    assert!(!out.exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn nothing_is_left_of_a_conversion_that_fails() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("l");
+    let mut source = open(&coco33());
+    source.images = "/nowhere".into();
+    for format in [Format::Jsonl, Format::RefZom] {
+        let error = Export::new(format).write(&source, &out, |_, _, _| {}).unwrap_err();
+        assert!(error.to_string().contains("nowhere"), "{error}");
+        assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+    }
+    export(&open(&coco33()), Format::Jsonl, &out);
+    assert!(content(&out) == content(&coco33()));
 }
 
 #[test]

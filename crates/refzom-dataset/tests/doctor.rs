@@ -93,6 +93,7 @@ fn faulty(dir: &Path) {
             polygon(16, 3, &square),
             polygon(17, 4, &square),
             polygon(18, 5, &square),
+            polygon(19, 2, &[1., 1., 4., 1., 4., 4., 1., 4., 2.]),
         ],
         categories: Vec::new(),
     };
@@ -127,6 +128,7 @@ fn faulty(dir: &Path) {
         record(22, 1, &[10], &["ids twice"]),
         record(23, 2, &[13], &["the other picture"]),
         split("testA", record(24, 5, &[18], &["nothing left here"])),
+        record(25, 2, &[19], &["half a point"]),
     ];
     save_refs(dir.join("refs(x).p"), &records).unwrap();
 }
@@ -157,6 +159,7 @@ fn every_fault_is_found_and_named() {
         (Fault::HiddenLeak, 1),
         (Fault::EmptyPart, 1),
         (Fault::MaskOutside, 1),
+        (Fault::OddPolygon, 1),
         (Fault::ZeroWithTarget, 1),
         (Fault::TargetWithoutAnnotation, 1),
         (Fault::Contradiction, 1),
@@ -176,8 +179,13 @@ fn every_fault_is_found_and_named() {
     assert_eq!(diagnosis.findings.len(), expected.len(), "{diagnosis}");
     assert!(!diagnosis.is_fit());
     let text = diagnosis.to_string();
-    for part in ["gone.png (image 5), of 2 records", "cut short", "sides are swapped", "\"trian\""]
-    {
+    for part in [
+        "gone.png (image 5), of 2 records",
+        "cut short",
+        "sides are swapped",
+        "\"trian\"",
+        "annotation 19 (image 2): 9 coordinates",
+    ] {
         assert!(text.contains(part), "{part}: {text}");
     }
     let json = serde_json::to_value(&diagnosis).unwrap();
@@ -250,8 +258,52 @@ not json
 "#;
     std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
     let diagnosis = examine(&Doctor::default(), dir.path());
-    for fault in [Fault::BadRecord, Fault::MissingImageFile, Fault::BadOutline] {
+    for fault in [Fault::BadRecord, Fault::MissingImageFile, Fault::BadMaskFile] {
         assert_eq!(diagnosis.count(fault), 1, "{diagnosis}");
     }
-    assert!(diagnosis.to_string().contains("line 2"), "{diagnosis}");
+    assert_eq!(diagnosis.count(Fault::BadOutline), 0, "{diagnosis}");
+    for part in ["line 2", "gone.png: does not exist", "save the mask as a PNG"] {
+        assert!(diagnosis.to_string().contains(part), "{part}: {diagnosis}");
+    }
+}
+
+#[test]
+fn a_set_without_a_split_to_train_on_is_not_fit_for_training() {
+    let dir = tempfile::tempdir().unwrap();
+    RgbImage::new(8, 6).save(dir.path().join("a.png")).unwrap();
+    let examine_splits = |splits: &[&str]| {
+        let line = |(i, split): (usize, &&str)| {
+            format!(
+                "{{\"image\": \"a.png\", \"expression\": \"{i}\", \"mask\": null, \"split\": \"{split}\"}}\n"
+            )
+        };
+        let lines: String = splits.iter().enumerate().map(line).collect();
+        std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
+        examine(&Doctor::default(), dir.path())
+    };
+    let misspelt = examine_splits(&["Train", "Train"]);
+    assert_eq!(misspelt.count(Fault::NoTrainSplit), 1, "{misspelt}");
+    assert!(!misspelt.is_fit(), "{misspelt}");
+    assert!(misspelt.to_string().contains("there is only \"Train\" (2)"), "{misspelt}");
+    let tested = examine_splits(&["testA", "testB"]);
+    assert!(tested.is_fit(), "{tested}");
+    let text = tested.to_string();
+    assert!(text.contains("no split \"train\", only testA, testB"), "{text}");
+    assert!(!text.contains("fit for training"), "{text}");
+    let sound = examine_splits(&["train", "train", "Extra"]);
+    assert_eq!(sound.count(Fault::NoTrainSplit), 0, "{sound}");
+    assert!(sound.to_string().contains("fit for training"), "{sound}");
+}
+
+#[test]
+fn a_misspelt_key_is_no_record() {
+    let dir = tempfile::tempdir().unwrap();
+    RgbImage::new(8, 6).save(dir.path().join("a.png")).unwrap();
+    let lines = r#"{"image": "a.png", "expression": "x", "mask": null}
+{"image": "a.png", "expression": "y", "mask": null, "spilt": "val"}
+"#;
+    std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
+    let diagnosis = examine(&Doctor::default(), dir.path());
+    assert_eq!(diagnosis.count(Fault::BadRecord), 1, "{diagnosis}");
+    assert!(!diagnosis.is_fit() && diagnosis.to_string().contains("spilt"), "{diagnosis}");
 }

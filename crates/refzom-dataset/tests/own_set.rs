@@ -50,6 +50,10 @@ fn json_lines_of_every_kind_of_mask() {
 {"image": "a.png", "expression": "beside", "mask": [[90,90,95,90,95,95]]}
 {"image": "a.png", "expression": 7, "mask": null}
 not json at all
+{"image": "a.png", "expression": "cut off", "mask":
+{"image": "a.png", "expression": "misspelt", "mask": null, "spilt": "val"}
+{"image": "a.png", "expression": "no mask", "mask": 7}
+[1, 2]
 "#;
     std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
     let cfg = DatasetConfig::new(dir.path(), "train");
@@ -70,7 +74,7 @@ not json at all
     let faults = [
         ("image file missing", 1),
         ("image name leads out of the image folder", 1),
-        ("line that is no record", 4),
+        ("line that is no record", 8),
         ("mask file that cannot be used", 3),
         ("target without a pixel", 1),
     ];
@@ -80,9 +84,20 @@ not json at all
         "line 10: has no mask; write \"mask\": null",
         "line 11: has no expression (mine.jsonl)",
         "small.png: has 3 x 3 pixels but the image 8 x 6",
-        "line 18: is no record like",
+        "gone.png: does not exist",
+        "line 18: expression is a number; give a text in quotes (mine.jsonl)",
+        "line 19: is no JSON object on one line; write one like {\"image\"",
+        "line 20: is no JSON object on one line: EOF while parsing a value; write one like",
+        "line 21: has the unknown key \"spilt\"; is split meant?",
+        "line 22: mask is a number; give the name of a PNG file, polygons",
+        "line 23: is no JSON object on one line; write one like",
     ] {
         assert!(shown.contains(part), "no {part:?} in\n{shown}");
+    }
+    let looked_up = dir.path().join("masks/gone.png").display().to_string();
+    assert!(shown.contains(&looked_up), "no {looked_up} in\n{shown}");
+    for leak in ["OwnRecord", "OwnMask", " column "] {
+        assert!(!shown.contains(leak), "{leak} in\n{shown}");
     }
     let val = Dataset::load(&DatasetConfig::new(dir.path(), "val")).unwrap().0;
     assert_eq!(val.len(), 1);
@@ -127,6 +142,13 @@ fn tables_hold_the_same() {
     std::fs::write(dir.path().join("mine.csv"), "image,text\na.png,dog\n").unwrap();
     let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();
     assert!(error.contains("no column expression"), "{error}");
+    let table = "image,expression,mask,spilt,\na.png,dog,,val,\n";
+    std::fs::write(dir.path().join("mine.csv"), table).unwrap();
+    let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();
+    assert!(error.contains("unknown column \"spilt\"; is split meant?"), "{error}");
+    // Spreadsheets leave columns without a name.
+    std::fs::write(dir.path().join("mine.csv"), table.replace("spilt", "split")).unwrap();
+    assert_eq!(Dataset::load(&DatasetConfig::new(dir.path(), "val")).unwrap().0.len(), 1);
 }
 
 #[test]

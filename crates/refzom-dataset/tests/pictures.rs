@@ -115,7 +115,8 @@ fn damaged_png_data_are_an_error() {
     let mut bytes = std::fs::read(repo("tests/golden/g6/images/small_rgba.png")).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 0x40;
-    assert!(decode(&bytes).unwrap_err().to_string().contains("damaged png"));
+    let error = decode(&bytes).unwrap_err().to_string();
+    assert!(error.contains("damaged png") && error.contains("; fetch it again"), "{error}");
 }
 
 #[test]
@@ -129,8 +130,11 @@ fn other_files_are_errors_that_say_so() {
         b"P6 1 1 255 abc",
     ] {
         let error = decode(bytes).unwrap_err().to_string();
-        assert!(error.starts_with("image test: "), "{error}");
+        assert!(error.starts_with("image test: ") && error.contains("; "), "{error}");
     }
+    let folder = tempfile::tempdir().unwrap();
+    let error = load_rgb(folder.path(), Orientation::Apply).unwrap_err().to_string();
+    assert!(error.contains("is a folder; name a picture in it"), "{error}");
     let missing = load_rgb("/nowhere/cat.jpg", Orientation::Apply).unwrap_err();
     assert_eq!(missing.to_string(), "cannot read /nowhere/cat.jpg");
 }

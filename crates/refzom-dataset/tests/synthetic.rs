@@ -358,7 +358,8 @@ fn splits_share_no_scene_and_kinds_keep_their_proportions() {
     for (split, scenes) in [("train", 300), ("val", 40), ("test", 60)] {
         assert_eq!(split_of.values().filter(|s| **s == split).count(), scenes);
         let n = scenes * config.sentences_per_scene;
-        let expected = config.proportions.counts(n);
+        let own = config.train_proportions.filter(|_| split == "train");
+        let expected = own.unwrap_or(config.proportions).counts(n);
         let got =
             ["one", "many", "zero"].map(|kind| counts.get(&(split, kind)).copied().unwrap_or(0));
         assert_eq!(got, expected, "{split}");

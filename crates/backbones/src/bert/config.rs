@@ -63,6 +63,17 @@ impl BertConfig {
         if sizes.contains(&0) || self.max_positions == 0 {
             return Err("vocab_size, hidden_size, num_heads, intermediate_size and max_positions must be positive".into());
         }
+        for (key, size, most) in [
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 16),
+            ("intermediate_size", self.intermediate_size, 1 << 18),
+            ("max_positions", self.max_positions, 1 << 20),
+            ("num_layers", self.num_layers, 1 << 10),
+        ] {
+            if size > most {
+                return Err(format!("{key} {size} is beyond all reason; use at most {most}"));
+            }
+        }
         if !self.hidden_size.is_multiple_of(self.num_heads) {
             return Err(format!(
                 "num_heads {} does not divide hidden_size {}",

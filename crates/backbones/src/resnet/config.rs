@@ -36,6 +36,12 @@ impl ResNetConfig {
                 self.layers, self.width
             ));
         }
+        if self.width > 1 << 12 || self.layers.iter().any(|&blocks| blocks > 1 << 10) {
+            return Err(format!(
+                "layers {:?} and width {} are beyond all reason; use at most 1024 blocks and a width of 4096",
+                self.layers, self.width
+            ));
+        }
         Ok(())
     }
 }

@@ -21,9 +21,13 @@ use serde::{Deserialize, Serialize};
 
 use super::{synth, train};
 use crate::device::{self, DeviceChoice};
-use crate::exit::{Interrupted, bad_input};
+use crate::exit::{Interrupted, OrBadInput};
+use crate::file;
 use crate::progress::{Console, bar, since};
 use plan::{Entry, Plan, Settings};
+
+/// File of the table that the next command in the folder goes on from.
+const JSON: &str = "ablation.json";
 
 /// Arguments of `ablate`.
 #[derive(Debug, Args)]
@@ -86,12 +90,13 @@ struct Outcome {
 }
 
 /// A row of the table.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Row {
     name: String,
     title: String,
     /// The row whose run this one shares, because the configurations are equal.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     same_as: Option<String>,
     #[serde(flatten)]
     outcome: Outcome,
@@ -158,6 +163,12 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
         };
         rows.push(row(None, outcome));
     }
+    // Rows of earlier commands with the same settings stay.
+    rows.extend(
+        earlier(&plan.out)?
+            .into_iter()
+            .filter(|old| !plan.entries.iter().any(|entry| entry.name == old.name)),
+    );
     let written = Written {
         settings: &plan.settings,
         device: device::name(&device),
@@ -168,10 +179,10 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
     for (name, content) in [
         ("ablation.txt", text.clone()),
         ("ablation.md", table::markdown(&rows)),
-        ("ablation.json", serde_json::to_string_pretty(&written)?),
+        (JSON, serde_json::to_string_pretty(&written)?),
         ("ablation.html", page::render(&written)),
     ] {
-        put(&plan.out.join(name), content.as_bytes())?;
+        file::save(&plan.out.join(name), content.as_bytes())?;
     }
     write!(
         stdout,
@@ -180,6 +191,22 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
         plan.out.join("ablation.{txt,md,json,html}").display()
     )
     .context("cannot write to standard output")
+}
+
+/// The rows that an earlier command wrote into the folder.
+fn earlier(out: &Path) -> Result<Vec<Row>> {
+    #[derive(Deserialize)]
+    struct Table {
+        rows: Vec<Row>,
+    }
+    let path = out.join(JSON);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let damaged = || format!("{} is damaged; delete it, the runs are kept", path.display());
+    let text = std::fs::read_to_string(&path).with_context(damaged).or_bad_input()?;
+    let table: Table = serde_json::from_str(&text).with_context(damaged).or_bad_input()?;
+    Ok(table.rows)
 }
 
 /// Trains and scores one configuration, going on where an earlier command stopped.
@@ -224,14 +251,17 @@ fn one(entry: &Entry, device: &Device, stop: &Arc<AtomicBool>, quiet: bool) -> R
         training_seconds: training_seconds(&folder.join("steps.csv")),
         test: test.context("the test split gave no scores")?,
     };
-    put(&folder.join(plan::RESULT), &serde_json::to_vec_pretty(&outcome)?)?;
+    file::save(&folder.join(plan::RESULT), &serde_json::to_vec_pretty(&outcome)?)?;
     Ok(outcome)
 }
 
-/// Sum of the last column of a run's `steps.csv`.
+/// Sum of the column `seconds` of a run's `steps.csv`.
 fn training_seconds(steps: &Path) -> f64 {
     let text = std::fs::read_to_string(steps).unwrap_or_default();
-    text.lines().filter_map(|line| line.rsplit(',').next()?.parse::<f64>().ok()).sum()
+    let mut lines = text.lines();
+    let header = lines.next().unwrap_or_default();
+    let Some(column) = header.split(',').position(|name| name == "seconds") else { return 0.0 };
+    lines.filter_map(|line| line.split(',').nth(column)?.parse::<f64>().ok()).sum()
 }
 
 /// Name and title of every ablation.
@@ -241,12 +271,4 @@ fn list() -> String {
         format!("{name:<18}{title}\n")
     };
     recipes::ABLATIONS.into_iter().map(line).collect()
-}
-
-/// A reader never sees half a file.
-fn put(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, bytes)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .map_err(|error| bad_input!("cannot write {}: {error}", path.display()))
 }

@@ -3,8 +3,6 @@
 //! Inputs come from a formula that `benches/peer/dmmi_peer.py` repeats, so that the two can be compared number by number;
 //! `cargo xtask bench` runs both in turns.
 
-#![allow(clippy::print_stdout)] // results go to standard output
-
 pub(crate) mod inputs;
 mod process;
 mod report;
@@ -22,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{self, DeviceChoice};
 use crate::exit::bad_input;
+use crate::out::say;
 use report::{Measured, Memory};
 use work::Work;
 
@@ -104,7 +103,7 @@ pub(crate) struct BenchArgs {
     pub(crate) no_parts: bool,
     /// Activation checkpointing, as checkpoint_activations = true: less memory (with --mode train)
     #[arg(long)]
-    pub(crate) checkpoint: bool,
+    pub(crate) checkpoint_activations: bool,
     /// Also one pass operation by operation, which waits for the device at each: the 40 longest
     #[arg(long)]
     pub(crate) by_op: bool,
@@ -159,8 +158,14 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         dtype,
         &device,
     )?;
-    let mut work =
-        Work::new(&config, args.mode, (dtype, compute), args.checkpoint, inputs, &device)?;
+    let mut work = Work::new(
+        &config,
+        args.mode,
+        (dtype, compute),
+        args.checkpoint_activations,
+        inputs,
+        &device,
+    )?;
     work.one_picture = args.sentences.is_some();
     if let Some(path) = &args.weights {
         load(&work, path)?;
@@ -212,15 +217,12 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         let lines = nn_ops::profile::finish();
         let all: f64 = lines.iter().map(|line| line.ms).sum();
         bar.finish_and_clear();
-        println!(
-            "{:<72} {:>9} {:>6} {:>6}",
-            "operation and shape of its result", "ms", "times", "%"
-        );
+        say!("{:<72} {:>9} {:>6} {:>6}", "operation and shape of its result", "ms", "times", "%")?;
         for line in lines.iter().take(40) {
             let share = 100.0 * line.ms / all;
-            println!("{:<72} {:>9.3} {:>6} {share:>6.1}", line.name, line.ms, line.count);
+            say!("{:<72} {:>9.3} {:>6} {share:>6.1}", line.name, line.ms, line.count)?;
         }
-        println!("{:<72} {all:>9.3}\n", "all, waiting at each");
+        say!("{:<72} {all:>9.3}\n", "all, waiting at each")?;
     }
     bar.finish_and_clear();
 
@@ -261,15 +263,15 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
     };
     match &args.json {
         Some(path) if path.as_os_str() == "-" => {
-            println!("{}", serde_json::to_string_pretty(&measured)?);
+            say!("{}", serde_json::to_string_pretty(&measured)?)?;
         }
         Some(path) => {
             let text = serde_json::to_string_pretty(&measured)? + "\n";
             std::fs::write(path, text)
                 .map_err(|error| bad_input!("cannot write {}: {error}", path.display()))?;
-            print!("{}", measured.table());
+            say!("{}", measured.table().trim_end())?;
         }
-        None => print!("{}", measured.table()),
+        None => say!("{}", measured.table().trim_end())?,
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! `dmmi-cli convert`: a checkpoint of the authors' PyTorch code to a checkpoint folder of ours, and back.
 
-#![allow(clippy::print_stdout)] // results go to standard output
-
 use std::path::{Path, PathBuf};
 
 use candle_core::Device;
@@ -11,6 +9,7 @@ use dmmi_model::names::Heads;
 use dmmi_train::{ReleaseOptions, load_model, load_release, save_model, save_release};
 
 use crate::exit::bad_input;
+use crate::out::say;
 use crate::progress::spinner;
 
 /// Arguments of `convert`.
@@ -86,18 +85,15 @@ fn from_release(args: &ConvertArgs) -> anyhow::Result<()> {
     progress.set_message(format!("writing {}", args.to.display()));
     save_model(&args.to, &loaded.store, &loaded.file)?;
     progress.finish_and_clear();
-    println!("read        {}", args.from.display());
-    println!("network     {}", summary(&loaded.file.model));
+    say!("read        {}", args.from.display())?;
+    say!("network     {}", summary(&loaded.file.model))?;
     let [h, w] = loaded.file.image_size;
-    println!("input       {h} x {w} pixels, {} word pieces", loaded.file.max_words);
+    say!("input       {h} x {w} pixels, {} word pieces", loaded.file.max_words)?;
     for line in report.to_string().split("; ") {
-        println!("tensors     {line}");
+        say!("tensors     {line}")?;
     }
-    println!("written     {}", args.to.display());
-    println!(
-        "next        dmmi-cli eval --checkpoint {} --data DIR --split test",
-        args.to.display()
-    );
+    say!("written     {}", args.to.display())?;
+    say!("next        dmmi-cli eval --checkpoint {} --data DIR --split test", args.to.display())?;
     Ok(())
 }
 
@@ -114,12 +110,12 @@ fn to_release(args: &ConvertArgs) -> anyhow::Result<()> {
     progress.set_message(format!("writing {}", args.to.display()));
     let tensors = save_release(&args.to, &loaded)?;
     progress.finish_and_clear();
-    println!("read        {}", loaded.path.display());
-    println!("network     {}", summary(&loaded.file.model));
-    println!(
+    say!("read        {}", loaded.path.display())?;
+    say!("network     {}", summary(&loaded.file.model))?;
+    say!(
         "tensors     {tensors} under model and bert_model (dead copies, counts and position indices included)"
-    );
-    println!("written     {}", args.to.display());
+    )?;
+    say!("written     {}", args.to.display())?;
     Ok(())
 }
 

@@ -1,10 +1,8 @@
 //! `dmmi-cli eval`: a checkpoint and a split to the RIS and the GRES table.
 
-#![allow(clippy::print_stdout)] // results go to standard output
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use dmmi_train::{Evaluation, Split, Tables, evaluate, load_model};
@@ -13,6 +11,8 @@ use serde::Serialize;
 
 use crate::device::{DeviceChoice, name};
 use crate::exit::bad_input;
+use crate::file;
+use crate::out::say;
 use crate::progress::{bar, duration, percent};
 
 /// Arguments of `eval`.
@@ -63,26 +63,12 @@ struct Written<'a> {
 
 /// Runs `eval`.
 pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
+    let beside = args.out.as_deref().map(beside).transpose()?.flatten();
     let device = args.device.open()?;
     let loaded = load_model(&args.checkpoint, &device)?;
     let cfg =
         DatasetConfig { refs: args.refs.clone(), ..DatasetConfig::new(&args.data, &args.split) };
     let split = Split::for_model(&cfg, &loaded.file, args.batch_size as usize)?;
-    println!(
-        "checkpoint  {} ({} steps, {} epochs)",
-        loaded.path.display(),
-        loaded.file.step,
-        loaded.file.epoch
-    );
-    println!(
-        "data        {}, split {}: {}",
-        args.data.display(),
-        args.split,
-        split.dataset().summary()
-    );
-    for (reason, n) in split.left_out() {
-        println!("left out    {n}: {reason}");
-    }
     let progress = bar(split.len() as u64);
     progress.set_prefix("scoring");
     let evaluation = evaluate(&loaded.model, &device, &split, true, &mut |done, _| {
@@ -90,38 +76,74 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
         Ok(())
     })?;
     progress.finish_and_clear();
-    let [h, w] = evaluation.model_size;
-    println!("{}", tables(&format!("at model size, {h} x {w}"), &evaluation.at_model_size));
-    if let Some(original) = &evaluation.at_original_size {
-        println!("{}", tables("at original size", original));
-    }
     let data = format!("{}, {}", args.data.display(), args.split);
     let markdown = markdown(&loaded.path.display().to_string(), &data, &evaluation);
-    println!("\n{markdown}\n");
-    println!(
+    // The files first: whoever reads the tables may stop reading.
+    let written = Written {
+        checkpoint: loaded.path.display().to_string(),
+        step: loaded.file.step,
+        data,
+        left_out: split.left_out(),
+        device: name(&device),
+        markdown: &markdown,
+        evaluation: &evaluation,
+    };
+    match (&args.out, &beside) {
+        (Some(out), Some(beside)) => {
+            file::save(out, &serde_json::to_vec_pretty(&written)?)?;
+            file::save(beside, format!("{markdown}\n").as_bytes())?;
+        }
+        (Some(_), None) => return say!("{}", serde_json::to_string_pretty(&written)?),
+        _ => {}
+    }
+    say!(
+        "checkpoint  {} ({} steps, {} epochs)",
+        loaded.path.display(),
+        loaded.file.step,
+        loaded.file.epoch
+    )?;
+    say!(
+        "data        {}, split {}: {}",
+        args.data.display(),
+        args.split,
+        split.dataset().summary()
+    )?;
+    for (reason, n) in split.left_out() {
+        say!("left out    {n}: {reason}")?;
+    }
+    let [h, w] = evaluation.model_size;
+    say!("{}", tables(&format!("at model size, {h} x {w}"), &evaluation.at_model_size))?;
+    if let Some(original) = &evaluation.at_original_size {
+        say!("{}", tables("at original size", original))?;
+    }
+    say!("\n{markdown}\n")?;
+    say!(
         "{} expressions in {} on {}",
         evaluation.records.len(),
         duration(evaluation.seconds),
         name(&device)
-    );
-    if let Some(out) = &args.out {
-        let written = Written {
-            checkpoint: loaded.path.display().to_string(),
-            step: loaded.file.step,
-            data,
-            left_out: split.left_out(),
-            device: name(&device),
-            markdown: &markdown,
-            evaluation: &evaluation,
-        };
-        let refuse = |error: std::io::Error| bad_input!("cannot write {}: {error}", out.display());
-        std::fs::write(out, serde_json::to_vec_pretty(&written)?).map_err(refuse)?;
-        let beside = out.with_extension("md");
-        std::fs::write(&beside, format!("{markdown}\n"))
-            .map_err(|error| bad_input!("cannot write {}: {error}", beside.display()))?;
-        println!("written     {} and {}", out.display(), beside.display());
+    )?;
+    if let (Some(out), Some(beside)) = (&args.out, &beside) {
+        say!("written     {} and {}", out.display(), beside.display())?;
     }
     Ok(())
+}
+
+/// Where the Markdown row goes, beside the JSON in `out`; nowhere if that goes to standard output.
+fn beside(out: &Path) -> anyhow::Result<Option<PathBuf>> {
+    if out == Path::new("-") {
+        return Ok(None);
+    }
+    file::check_place("--out", out, b'{')?;
+    let beside = out.with_extension("md");
+    if beside == out {
+        return Err(bad_input!(
+            "--out {}: name the JSON file; the Markdown row goes beside it, as .md",
+            out.display()
+        ));
+    }
+    file::keep_others(&beside, b'|')?;
+    Ok(Some(beside))
 }
 
 /// Both protocols, a row a group of samples.

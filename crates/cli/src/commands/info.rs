@@ -1,7 +1,5 @@
 //! `dmmi-cli info`: what a checkpoint, a configuration or a preset holds and what a pass through it costs.
 
-#![allow(clippy::print_stdout)] // results go to standard output
-
 mod cost;
 
 use std::collections::BTreeMap;
@@ -13,6 +11,7 @@ use dmmi_model::DmmiConfig;
 use dmmi_train::{Inventory, TrainConfig, load_model, load_vocabulary, param_groups, recipes};
 
 use crate::exit::bad_input;
+use crate::out::say;
 use crate::progress::{count, percent};
 
 /// Arguments of `info`.
@@ -92,13 +91,13 @@ pub(crate) fn run(args: InfoArgs) -> anyhow::Result<()> {
     if let Some(words) = args.words {
         what.words = words as usize;
     }
-    print!("\n{}", cost::table(&what.model, &what.inventory, what.image, what.words));
-    println!("{:<24}{:>8}", "running statistics", what.inventory.buffers.len());
-    print!("\n{}", cost::notes(&what.model, &what.inventory, what.image, what.words));
+    say!("\n{}", cost::table(&what.model, &what.inventory, what.image, what.words).trim_end())?;
+    say!("{:<24}{:>8}", "running statistics", what.inventory.buffers.len())?;
+    say!("\n{}", cost::notes(&what.model, &what.inventory, what.image, what.words).trim_end())?;
     if args.tensors {
-        println!();
+        say!("")?;
         for (name, dims) in what.inventory.parameters.iter().chain(&what.inventory.buffers) {
-            println!("{name}  {dims:?}");
+            say!("{name}  {dims:?}")?;
         }
     }
     Ok(())
@@ -116,14 +115,14 @@ pub(super) fn preset(name: &str, set: &[String]) -> anyhow::Result<TrainConfig> 
 fn of_checkpoint(path: &Path) -> anyhow::Result<Described> {
     let loaded = load_model(path, &Device::Cpu)?;
     let file = loaded.file;
-    println!("checkpoint   {} (every tensor present, in its shape, intact)", loaded.path.display());
-    println!("trained      {} steps, {} epochs", file.step, file.epoch);
+    say!("checkpoint   {} (every tensor present, in its shape, intact)", loaded.path.display())?;
+    say!("trained      {} steps, {} epochs", file.step, file.epoch)?;
     if let Some((name, score)) = &file.score {
-        println!("validation   {name} {}", percent(Some(*score)));
+        say!("validation   {name} {}", percent(Some(*score)))?;
     }
     let [h, w] = file.image_size;
-    println!("input        {h} x {w} pixels (height x width), {} word pieces", file.max_words);
-    println!("vocabulary   {} pieces", file.vocab.lines().count());
+    say!("input        {h} x {w} pixels (height x width), {} word pieces", file.max_words)?;
+    say!("vocabulary   {} pieces", file.vocab.lines().count())?;
     network(&file.model)?;
     Ok(Described {
         inventory: Inventory::of(&loaded.store),
@@ -138,21 +137,28 @@ fn of_config(config: TrainConfig, origin: &str) -> anyhow::Result<Described> {
     let config = config.with_vocabulary(vocabulary)?;
     let inventory = Inventory::of_config(&config.model)?;
     let [h, w] = config.data.image_size;
-    println!("{origin}");
-    println!("output       {}", config.out.display());
-    println!(
+    say!("{origin}")?;
+    say!("output       {}", config.out.display())?;
+    say!(
         "input        {h} x {w} pixels (height x width), {} word pieces of {vocabulary}",
         config.data.max_words
-    );
+    )?;
     let s = &config.schedule;
-    println!(
+    say!(
         "schedule     {} epochs, batch {}, power {}, warm-up {} steps",
-        s.epochs, s.batch_size, s.power, s.warmup_steps
-    );
-    println!(
+        s.epochs,
+        s.batch_size,
+        s.power,
+        s.warmup_steps
+    )?;
+    say!(
         "\n{:<24}{:>10}{:>14}{:>14}{:>14}",
-        "optimiser group", "tensors", "parameters", "weight decay", "lr"
-    );
+        "optimiser group",
+        "tensors",
+        "parameters",
+        "weight decay",
+        "lr"
+    )?;
     // Zeros are enough to sort parameters into groups.
     let zeros = |(name, dims): &(String, Vec<usize>)| {
         let var = Var::zeros(dims.as_slice(), DType::F32, &Device::Cpu)?;
@@ -162,13 +168,13 @@ fn of_config(config: TrainConfig, origin: &str) -> anyhow::Result<Described> {
     for group in param_groups(parameters, &config.optimizer) {
         let numbers: usize = group.params.iter().map(|(_, var)| var.elem_count()).sum();
         let lr = format!("{:e}", config.optimizer.lr * group.lr_scale);
-        println!(
+        say!(
             "{:<24}{:>10}{:>14}{:>14}{lr:>14}",
             group.name,
             group.params.len(),
             count(numbers),
             group.weight_decay
-        );
+        )?;
     }
     network(&config.model)?;
     Ok(Described {
@@ -180,6 +186,6 @@ fn of_config(config: TrainConfig, origin: &str) -> anyhow::Result<Described> {
 }
 
 fn network(config: &DmmiConfig) -> anyhow::Result<()> {
-    println!("\n{}", toml::to_string(&BTreeMap::from([("model", config)]))?.trim_end());
+    say!("\n{}", toml::to_string(&BTreeMap::from([("model", config)]))?.trim_end())?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use refzom_dataset::{Orientation, RgbImage, decode_rgb};
 
 use crate::device::{self, DeviceChoice};
 use crate::exit::{OrBadInput, bad_input};
+use crate::file;
 use crate::viz::overlay::{Layer, Look, overlay};
 use crate::viz::palette;
 use engine::{Answer, Engine};
@@ -44,7 +45,7 @@ pub(crate) struct PredictArgs {
     /// A UTF-8 file with one expression a line; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) texts_from: Option<PathBuf>,
-    /// Where masks, overlay and JSON go; made if missing
+    /// Where masks, overlay and JSON go; made if missing. Needed unless --json is given
     #[arg(long, short, value_name = "DIR", required_unless_present = "json")]
     pub(crate) out: Option<PathBuf>,
     /// Write the JSON here too; - is standard output, and then nothing else is written there
@@ -74,7 +75,9 @@ pub(crate) fn run(args: PredictArgs) -> Result<()> {
         ));
     }
     // Cheap checks first: a typing error must not cost the loading of a model.
-    check_json_target(args.json.as_deref())?;
+    if let Some(json) = args.json.as_deref().filter(|path| *path != Path::new("-")) {
+        file::check_place("--json", json, b'{')?;
+    }
     let texts = texts::collect(&args.text, args.texts_from.as_deref())?;
     let device = args.device.open()?;
     let picture = Picture::load(&args.image)?;
@@ -88,7 +91,7 @@ pub(crate) fn run(args: PredictArgs) -> Result<()> {
             let mut stdout = std::io::stdout().lock();
             stdout.write_all(&done.json).context("cannot write to standard output")?;
         }
-        Some(path) => write_json(path, &done.json)?,
+        Some(path) => file::save(path, &done.json)?,
         None => {}
     }
     tell(&done, to_stdout)
@@ -143,9 +146,10 @@ fn answer(
     names: Option<&Names>,
     opacity: f32,
 ) -> Result<Done> {
-    if let Some(names) = names {
-        names.claim(&picture.digest, texts.len())?;
-    }
+    let earlier = match names {
+        Some(names) => names.claim(&picture.digest, texts.len())?,
+        None => 0,
+    };
     let prepared = engine.prepare(&picture.rgb)?;
     let answers = engine.answers(&prepared, texts)?;
     let document = Document {
@@ -163,7 +167,12 @@ fn answer(
     let mut json = serde_json::to_vec_pretty(&document).context("cannot write JSON")?;
     json.push(b'\n');
     let written = match names {
-        Some(names) => names.write(&files(names, &picture.rgb, &answers, opacity, &json)?)?,
+        Some(names) => {
+            let files = files(names, &picture.rgb, &answers, opacity, &json)?;
+            let written = names.write(&files)?;
+            names.remove_rest(texts.len(), earlier)?;
+            written
+        }
         None => Vec::new(),
     };
     Ok(Done { document, json, written })
@@ -228,29 +237,6 @@ fn files(
     files.push((names.overlay(), png(drawn.as_raw(), width, height, ExtendedColorType::Rgb8)?));
     files.push((names.json(), json.to_vec()));
     Ok(files)
-}
-
-fn check_json_target(path: Option<&Path>) -> Result<()> {
-    let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(()) };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if path.is_dir() || parent.is_some_and(|parent| !parent.is_dir()) {
-        return Err(bad_input!("--json {}: give a file in a folder that exists", path.display()));
-    }
-    Ok(())
-}
-
-fn write_json(path: &Path, json: &[u8]) -> Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = PathBuf::from(temporary);
-    let place = || fs::write(&temporary, json).and_then(|()| fs::rename(&temporary, path));
-    place()
-        .inspect_err(|_| {
-            // The write's error is the one to report.
-            let _ = fs::remove_file(&temporary);
-        })
-        .with_context(|| format!("cannot write {}", path.display()))
-        .or_bad_input()
 }
 
 /// One line an expression, on standard output unless JSON goes there; notices on standard error.

@@ -6,7 +6,7 @@ mod plan;
 mod select;
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -18,6 +18,7 @@ use super::predict::{self, engine::Engine};
 use super::{synth, train};
 use crate::device::{self, DeviceChoice};
 use crate::exit::Interrupted;
+use crate::file;
 use crate::progress::{Console, bar, duration, percent};
 use crate::report::{self, ReportData};
 use plan::{Plan, Settings, State};
@@ -103,7 +104,7 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     let test = engine.open(&DatasetConfig::new(&data, "test"), plan.train.eval.batch_size)?;
     let evaluation = score(&engine, &test)?;
     let json = serde_json::to_vec_pretty(&evaluation).context("cannot write the scores")?;
-    write(&args.out.join("test.json"), &json)?;
+    file::save(&args.out.join("test.json"), &json)?;
 
     eprintln!("4/4  report and example");
     let done = Done {
@@ -226,17 +227,10 @@ fn finish(page: &ReportData, plan: &Plan, example: Option<&Example>, took: Durat
     std::io::stdout().lock().write_all(text.as_bytes()).context("cannot write to standard output")
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, bytes)
-        .and_then(|()| std::fs::rename(&temporary, path))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
 fn parse_minutes(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(minutes) if minutes.is_finite() && minutes > 0.0 && minutes <= 10_000.0 => Ok(minutes),
-        _ => Err("give minutes above 0".to_owned()),
+        _ => Err("give minutes above 0, and at most 10000".to_owned()),
     }
 }
 

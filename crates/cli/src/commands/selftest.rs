@@ -1,7 +1,5 @@
 //! `dmmi-cli selftest`: is what a device computes what the CPU computes?
 
-#![allow(clippy::print_stdout)] // results go to standard output
-
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -15,6 +13,8 @@ use super::bench::BenchMode;
 use super::bench::inputs::Inputs;
 use super::bench::work::Work;
 use crate::device::{self, DeviceChoice};
+use crate::exit::{OrBadInput, bad_input};
+use crate::out::say;
 
 /// Steps of training that are compared.
 const STEPS: usize = 20;
@@ -50,9 +50,9 @@ pub(crate) struct SelftestArgs {
     /// One part of the test; may be repeated [default: all]
     #[arg(long, value_enum, value_name = "PART")]
     pub(crate) only: Vec<Part>,
-    /// Folder with reference cases; skipped where it does not exist
-    #[arg(long, value_name = "DIR", default_value = "tests/golden")]
-    pub(crate) golden: PathBuf,
+    /// Folder with reference cases [default: tests/golden, skipped where it does not exist]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) golden: Option<PathBuf>,
     /// Only cases whose name contains this
     #[arg(long, value_name = "NAME")]
     pub(crate) case: Option<String>,
@@ -68,7 +68,16 @@ pub(crate) fn run(args: SelftestArgs) -> anyhow::Result<()> {
         misses += ops(&device, &name)?;
     }
     if wants(Part::Golden) {
-        misses += golden(&device, &name, &args.golden, args.case.as_deref())?;
+        let wanted = args.golden.is_some() || args.case.is_some() || !args.only.is_empty();
+        let dir = args.golden.as_deref().unwrap_or(Path::new("tests/golden"));
+        if dir.is_dir() || wanted {
+            misses += golden(&device, &name, dir, args.case.as_deref())?;
+        } else {
+            say!(
+                "reference cases: skipped, there is no {} (--golden names another)",
+                dir.display()
+            )?;
+        }
     }
     if wants(Part::Training) {
         misses += training(&device, &name)?;
@@ -76,7 +85,7 @@ pub(crate) fn run(args: SelftestArgs) -> anyhow::Result<()> {
     if misses > 0 {
         bail!("selftest on {name}: {misses} misses; results of this device are not to be trusted");
     }
-    println!("selftest on {name}: all good");
+    say!("selftest on {name}: all good")?;
     Ok(())
 }
 
@@ -87,58 +96,72 @@ fn ops(device: &Device, name: &str) -> anyhow::Result<usize> {
     for verdict in &verdicts {
         if !verdict.ok() {
             misses += 1;
-            println!(
+            say!(
                 "MISS  {}: {:.2e}, allowed {:.0e}",
-                verdict.name, verdict.error, verdict.tolerance
-            );
+                verdict.name,
+                verdict.error,
+                verdict.tolerance
+            )?;
         }
     }
     for dtype in ["f32", "bf16", "f64"] {
         let of = |v: &&nn_ops::selftest::Verdict| v.name.contains(&format!(", {dtype}"));
         let worst = verdicts.iter().filter(of).max_by(|a, b| a.error.total_cmp(&b.error));
         if let Some(worst) = worst {
-            println!(
+            say!(
                 "ops, {dtype}: worst {:.1e} of {:.0e} ({})",
-                worst.error, worst.tolerance, worst.name
-            );
+                worst.error,
+                worst.tolerance,
+                worst.name
+            )?;
         }
     }
     let seconds = started.elapsed().as_secs_f64();
-    println!("ops on {name}: {} comparisons, {misses} misses, {seconds:.1} s", verdicts.len());
+    say!("ops on {name}: {} comparisons, {misses} misses, {seconds:.1} s", verdicts.len())?;
     Ok(misses)
 }
 
 fn golden(device: &Device, name: &str, dir: &Path, case: Option<&str>) -> anyhow::Result<usize> {
-    if !dir.is_dir() {
-        println!(
-            "reference cases: skipped, there is no {} (--golden names another)",
-            dir.display()
-        );
-        return Ok(0);
+    let known = dmmi_parity::names(dir).or_bad_input()?;
+    if let Some(case) = case.filter(|case| !known.iter().any(|name| name.contains(case))) {
+        return Err(bad_input!(
+            "--case {case}: no case of {} has it in its name; there are {}",
+            dir.display(),
+            known.join(", ")
+        ));
     }
     let mut misses = 0;
     for (title, precision) in [("f32", Precision::F32), ("mixed precision", Precision::Bf16)] {
         let started = Instant::now();
         let report = dmmi_parity::run_directory_on(device, dir, precision, case, Printing::Misses)?;
         misses += report.misses();
-        println!("{}", report.summary().trim_end());
-        println!(
+        if report.lines.is_empty() {
+            say!("reference cases on {name}, {title}: none of these is compared so")?;
+            continue;
+        }
+        say!("{}", report.summary().trim_end())?;
+        say!(
             "reference cases on {name}, {title}: {} quantities, {} misses, {:.1} s",
             report.lines.len(),
             report.misses(),
             started.elapsed().as_secs_f64()
-        );
+        )?;
     }
     Ok(misses)
 }
 
-/// The losses of twenty steps of the quickstart's network.
-fn losses(config: &TrainConfig, device: &Device, compute: DType) -> anyhow::Result<Vec<f64>> {
+/// The losses of twenty steps of the quickstart's network; `checkpoint`: with `checkpoint_activations`.
+fn losses(
+    config: &TrainConfig,
+    device: &Device,
+    compute: DType,
+    checkpoint: bool,
+) -> anyhow::Result<Vec<f64>> {
     let tokens = config.data.max_words;
     let inputs =
         Inputs::new(8, (64, 64), tokens, config.model.text.vocab_size, DType::F32, device)?;
     let mut work =
-        Work::new(config, BenchMode::Train, (DType::F32, compute), false, inputs, device)?;
+        Work::new(config, BenchMode::Train, (DType::F32, compute), checkpoint, inputs, device)?;
     let mut losses = Vec::with_capacity(STEPS);
     for _ in 0..STEPS {
         losses.extend(work.step()?.map(f64::from));
@@ -150,12 +173,15 @@ fn training(device: &Device, name: &str) -> anyhow::Result<usize> {
     let config = super::info::preset("quickstart", &[])?;
     let (_, vocabulary) = load_vocabulary(&config.data.vocab)?;
     let config = config.with_vocabulary(vocabulary)?;
-    let exact = losses(&config, &Device::Cpu, DType::F32)?;
+    let exact = losses(&config, &Device::Cpu, DType::F32, false)?;
     let mut misses = 0;
-    for (title, compute, allowed) in
-        [("f32", DType::F32, LOSS_F32), ("mixed precision", DType::BF16, LOSS_BF16)]
-    {
-        let found = losses(&config, device, compute)?;
+    for (title, compute, checkpoint, allowed) in [
+        ("f32", DType::F32, false, LOSS_F32),
+        ("f32, activations computed again", DType::F32, true, LOSS_F32),
+        ("mixed precision", DType::BF16, false, LOSS_BF16),
+        ("mixed precision, activations computed again", DType::BF16, true, LOSS_BF16),
+    ] {
+        let found = losses(&config, device, compute, checkpoint)?;
         let worst = exact.iter().zip(&found).map(|(a, b)| (a - b).abs() / a.abs());
         let worst = worst.fold(0f64, |m, d| if d.is_nan() { f64::INFINITY } else { m.max(d) });
         let ok = worst <= allowed && found.len() == exact.len();
@@ -163,10 +189,10 @@ fn training(device: &Device, name: &str) -> anyhow::Result<usize> {
         let (Some(from), Some(cpu), Some(to)) = (exact.first(), exact.last(), found.last()) else {
             bail!("no training step was made");
         };
-        println!(
+        say!(
             "{}training on {name}, {title}: loss {from:.4} -> {to:.4} in {STEPS} steps (CPU {cpu:.4}), largest difference {worst:.1e}, allowed {allowed:.0e}",
             if ok { "" } else { "MISS  " }
-        );
+        )?;
     }
     Ok(misses)
 }

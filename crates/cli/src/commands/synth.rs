@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use dmmi_train::TrainConfig;
 use refzom_dataset::synthetic::{KindCounts, SyntheticConfig, SyntheticRefZom, SyntheticSummary};
 
 use crate::exit::OrBadInput;
@@ -66,6 +67,17 @@ impl Preset {
                 ..SyntheticConfig::quickstart()
             },
         }
+    }
+}
+
+/// A training of a few steps, for the data of [`Preset::Mini`].
+pub(crate) fn in_miniature(train: &mut TrainConfig, epochs: usize) {
+    train.schedule.epochs = epochs;
+    train.schedule.batch_size = 8;
+    train.schedule.warmup_steps = train.schedule.warmup_steps.min(2);
+    train.eval.batch_size = 8;
+    if let Some(pretrain) = &mut train.pretrain {
+        (pretrain.steps, pretrain.batch_size) = (4, 4);
     }
 }
 

@@ -1,7 +1,5 @@
 //! `dmmi-cli train`: a configuration to a trained checkpoint, resumable at any moment.
 
-#![allow(clippy::print_stdout)] // results go to standard output
-
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +10,7 @@ use dmmi_train::{Ended, Observers, Outcome, RunLog, RunOptions, Score, TrainConf
 
 use crate::device::DeviceChoice;
 use crate::exit::{INTERRUPTED, Interrupted, bad_input};
+use crate::out::say;
 use crate::progress::{Console, percent, since};
 
 /// Arguments of `train`.
@@ -32,7 +31,7 @@ pub(crate) struct TrainArgs {
     /// refzom_resnet101, refzom_resnet101_paper, refzom_lavt, or ablation/NAME (see `ablate --list`)
     #[arg(long, value_name = "NAME")]
     pub(crate) recipe: Option<String>,
-    /// Change one value of the configuration, typed as in TOML; may be repeated
+    /// Change one value of the configuration, typed as in TOML, or take it out with KEY=; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Where checkpoints, metrics and the resolved configuration go [default: the configuration's `out`]
@@ -69,7 +68,7 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         config.out.clone_from(out);
     }
     if args.dump {
-        println!("{}", config.to_toml()?.trim_end());
+        say!("{}", config.to_toml()?.trim_end())?;
         return Ok(());
     }
     let options =
@@ -108,27 +107,27 @@ fn finish(outcome: &Outcome, out: &Path, score: Score, took: &str) -> anyhow::Re
                 format!("{at} done, checkpoint {}; go on with --resume", outcome.last.display());
             return Err(anyhow::Error::new(Interrupted(text)));
         }
-        Ended::Complete => println!("complete: {at} in {took}"),
+        Ended::Complete => say!("complete: {at} in {took}")?,
         Ended::Patience => {
-            println!("ended early: no better score for stop.patience evaluations; {at} in {took}")
+            say!("ended early: no better score for stop.patience evaluations; {at} in {took}")?
         }
         Ended::Steps => {
-            println!("stop.steps reached: {at} in {took}; go on with --resume --set stop.steps=")
+            say!("stop.steps reached: {at} in {took}; go on with --resume and a larger stop.steps")?
         }
-        Ended::Minutes => println!("stop.minutes over: {at} in {took}; go on with --resume"),
+        Ended::Minutes => say!("stop.minutes over: {at} in {took}; go on with --resume")?,
     }
     match outcome.best {
-        Some(best) => println!(
+        Some(best) => say!(
             "best: validation {score} {} after epoch {}: {}",
             percent(Some(best.score)),
             best.epoch,
             outcome.checkpoint.display()
-        ),
-        None => println!("checkpoint: {}", outcome.checkpoint.display()),
+        )?,
+        None => say!("checkpoint: {}", outcome.checkpoint.display())?,
     }
-    println!(
+    say!(
         "next: dmmi-cli predict --checkpoint {} --image PICTURE --text SENTENCE --out DIR",
         out.display()
-    );
+    )?;
     Ok(())
 }

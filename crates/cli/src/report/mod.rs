@@ -7,10 +7,11 @@ mod gallery;
 mod page;
 mod tables;
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+
+use crate::file;
 
 pub(crate) use data::ReportData;
 pub(crate) use page::STYLE;
@@ -31,19 +32,15 @@ pub(crate) fn write(data: &ReportData, path: &Path) -> Result<()> {
     save(path, &render(data)?)
 }
 
-/// Writes a text file, making its folder; a reader never sees half a file.
+/// Writes a page or another text, making its folder; a reader never sees half a file. What is there is replaced if it begins
+/// alike: a picture is not.
 ///
 /// # Errors
-/// If the file cannot be written.
+/// If the file cannot be written, or holds something else.
 pub(crate) fn save(path: &Path, text: &str) -> Result<()> {
-    let context = || format!("cannot write {}", path.display());
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        fs::create_dir_all(parent).with_context(context)?;
-    }
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    fs::write(&temporary, text).with_context(context)?;
-    fs::rename(&temporary, path).with_context(context)
+    let first = text.bytes().find(|byte| !byte.is_ascii_whitespace()).unwrap_or(b'<');
+    file::keep_others(path, first)?;
+    file::save(path, text.as_bytes())
 }
 
 #[cfg(test)]
@@ -80,9 +77,11 @@ mod tests {
     fn written_file_replaces_the_old_one_and_leaves_no_temporary() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("report.html");
-        fs::write(&path, "old").unwrap();
+        std::fs::write(&path, "<html>old").unwrap();
         write(&samples::full(), &path).unwrap();
-        assert!(fs::read_to_string(&path).unwrap().starts_with("<!DOCTYPE html>"));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("<!DOCTYPE html>"));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        std::fs::write(&path, b"\x89PNG").unwrap();
+        assert!(write(&samples::full(), &path).is_err(), "a picture was replaced");
     }
 }

@@ -7,6 +7,7 @@ mod run_dir;
 mod state;
 mod weights;
 
+pub(crate) use commit::verify;
 pub(crate) use foreign::WeightsFile;
 pub use foreign::{ReleaseOptions, load_release, save_release};
 pub use model_dir::{LoadedModel, ModelFile, load_model, read_model_file, save_model};

@@ -121,6 +121,11 @@ pub fn read_model_file(path: impl AsRef<Path>) -> Result<(PathBuf, ModelFile)> {
 /// [`Error::Checkpoint`] or [`Error::Read`], naming the file and the first tensor at fault.
 pub fn load_model(path: impl AsRef<Path>, device: &Device) -> Result<LoadedModel> {
     let path = path.as_ref();
+    // The weights of a checkpoint folder stand for the folder.
+    let folder = path.parent().filter(|folder| folder.join(MODEL_FILE).is_file());
+    if let (Some(folder), true) = (folder, path.file_name().is_some_and(|name| name == WEIGHTS)) {
+        return load_model(folder, device);
+    }
     // A PyTorch file of the authors, with what is published for what it does not say.
     if path.is_file() {
         return Ok(load_release(path, &ReleaseOptions::default(), device)?.0);

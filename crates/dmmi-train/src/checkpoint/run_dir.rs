@@ -13,6 +13,7 @@ const LOCK: &str = ".lock";
 const STEP: &str = "step-";
 const EPOCH: &str = "-epoch-";
 const BEST: &str = "best-step-";
+const PRETRAINING: &str = "pretraining";
 
 /// A run's folder, held by this process until dropped.
 #[derive(Debug)]
@@ -57,7 +58,28 @@ impl RunDir {
 
     /// Whether any checkpoint, intact or not, is there.
     pub fn is_empty(&self) -> bool {
-        list(&self.root, STEP).is_empty() && list(&self.root, BEST).is_empty()
+        list(&self.root, STEP).is_empty()
+            && list(&self.root, BEST).is_empty()
+            && !self.pretraining().exists()
+    }
+
+    /// Where the state of an unfinished `[pretrain]` lies, if one does.
+    pub(crate) fn pretraining(&self) -> PathBuf {
+        self.root.join(CHECKPOINTS).join(PRETRAINING)
+    }
+
+    /// Writes the state of an unfinished `[pretrain]`; one that is there is replaced.
+    pub(crate) fn save_pretraining(
+        &self,
+        fill: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        commit(&self.root.join(CHECKPOINTS), PRETRAINING, fill)
+    }
+
+    /// Removes the state of `[pretrain]`, which is behind the run.
+    pub(crate) fn end_pretraining(&self) -> Result<()> {
+        let folder = self.pretraining();
+        if folder.exists() { remove(&self.root.join(CHECKPOINTS), &folder) } else { Ok(()) }
     }
 
     /// The newest intact checkpoint, and the damaged ones that were passed over.
@@ -121,6 +143,12 @@ pub fn find_checkpoint(path: impl AsRef<Path>) -> Result<PathBuf> {
     if path.join(super::WEIGHTS).is_file() {
         return Ok(path.to_path_buf());
     }
+    if path.file_name().is_some_and(|name| name == CHECKPOINTS)
+        && path.parent().is_some_and(Path::is_dir)
+    {
+        // The folder in a run's folder that holds its checkpoints.
+        return find_checkpoint(path.parent().unwrap_or(path));
+    }
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let (root, prefixes): (&Path, &[&str]) = match (name, path.parent()) {
         ("best", Some(parent)) if !path.exists() => (parent, &[BEST]),
@@ -136,11 +164,13 @@ pub fn find_checkpoint(path: impl AsRef<Path>) -> Result<PathBuf> {
     let mut damaged = None;
     for prefix in prefixes {
         let (found, passed_over) = newest_intact(root, prefix);
-        // A damaged best checkpoint is not silently replaced by another one's weights.
-        if let (Some(found), true) = (found, passed_over.is_empty() || *prefix == STEP) {
-            return Ok(found);
+        let first = passed_over.into_iter().next();
+        match (found, first) {
+            // A damaged best checkpoint is not silently replaced by another one's weights.
+            (_, Some(error)) if *prefix == BEST => return Err(error),
+            (Some(found), _) => return Ok(found),
+            (None, first) => damaged = damaged.or(first),
         }
-        damaged = damaged.or(passed_over.into_iter().next());
     }
     Err(damaged.unwrap_or_else(|| {
         Error::checkpoint(
@@ -215,6 +245,13 @@ mod tests {
         assert_eq!(find_checkpoint(root.path().join("last"))?, good);
         assert!(find_checkpoint(root.path().join("best")).is_err());
         assert!(find_checkpoint(root.path().join("nowhere")).is_err());
+        // With a best checkpoint there are two; the damaged one is named, not passed over.
+        let best = run.save_best(1, fill)?;
+        assert_eq!(find_checkpoint(root.path())?, best);
+        fs::write(best.join("model.safetensors"), b"weighte")?;
+        let message = find_checkpoint(root.path()).expect_err("damaged").to_string();
+        assert!(message.contains("best-step-00000001"), "{message}");
+        assert_eq!(find_checkpoint(root.path().join("last"))?, good);
         Ok(())
     }
 

@@ -103,6 +103,26 @@ impl TrainConfig {
         ] {
             need(scale.is_finite() && scale >= 0.0, key, &scale, "must be 0 or more")?;
         }
+        if let Some(pretrain) = &self.pretrain {
+            need(
+                (1..=100_000_000).contains(&pretrain.steps),
+                "pretrain.steps",
+                &pretrain.steps,
+                "use 1 to 100000000; leave [pretrain] out for none",
+            )?;
+            need(
+                (1..=65_536).contains(&pretrain.batch_size),
+                "pretrain.batch_size",
+                &pretrain.batch_size,
+                "use 1 to 65536",
+            )?;
+            need(
+                pretrain.lr.is_finite() && pretrain.lr > 0.0,
+                "pretrain.lr",
+                &pretrain.lr,
+                "must be above 0",
+            )?;
+        }
         need((1..=100_000).contains(&s.epochs), "schedule.epochs", &s.epochs, "use 1 to 100000")?;
         need(
             (1..=65_536).contains(&s.batch_size),

@@ -5,6 +5,7 @@
 mod check;
 mod data;
 mod init;
+mod pretrain;
 mod read;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::Value;
 
 pub use self::init::{InitConfig, InitParts};
+pub use self::pretrain::PretrainConfig;
 pub use data::{CarveConfig, DataConfig, EraseChoice, EraseToken, LeakChoice, ValConfig};
 
 /// Everything that decides a run's result. Saved beside it as `config.toml`.
@@ -37,6 +39,9 @@ pub struct TrainConfig {
     pub checkpoint_activations: bool,
     /// Datasets and how samples become tensors.
     pub data: DataConfig,
+    /// What the visual encoder learns before it meets sentences; none: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrain: Option<PretrainConfig>,
     /// Weights of the loss terms.
     pub loss: LossConfig,
     /// AdamW and which parameters it holds.

@@ -5,8 +5,12 @@ use std::path::Path;
 use candle_core::Var;
 
 use super::initial::start_from;
+use super::pretrain::PretrainState;
 use super::{OPTIMIZER, Run, RunOptions, STATE};
-use crate::checkpoint::{EpochSums, FORMAT, RunState, WEIGHTS, WeightsReader, load_tensors};
+use crate::checkpoint::{
+    EpochSums, FORMAT, Fingerprint, RunState, WEIGHTS, WeightsReader, load_tensors,
+};
+use crate::config::TrainConfig;
 use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::observe::{Observer, Start};
@@ -44,16 +48,18 @@ impl Run {
         &mut self,
         options: &RunOptions,
         observer: &mut dyn Observer,
-    ) -> Result<RunState> {
+    ) -> Result<(RunState, Option<PretrainState>)> {
         let (checkpoint, damaged) =
             if options.resume { self.dir.latest() } else { (None, Vec::new()) };
         for error in &damaged {
             observer.note(&format!("passed over: {error}"))?;
         }
+        let mut pretraining = None;
         let state = match checkpoint {
             Some(path) => self.resume(&path, observer)?,
             None if damaged.is_empty() => {
-                if options.resume {
+                pretraining = self.begun_pretraining(observer)?;
+                if options.resume && pretraining.is_none() {
                     observer.note("no checkpoint yet: starting from the beginning")?;
                 }
                 self.network.store.draw()?;
@@ -83,8 +89,13 @@ impl Run {
             step: state.step,
             epoch: state.epoch,
             epochs: self.config.schedule.epochs,
+            pretrain_steps: match (&self.config.pretrain, &self.saved) {
+                (Some(pretrain), None) => pretrain.steps,
+                _ => 0,
+            },
+            pretrained: pretraining.as_ref().map_or(0, |state| state.step),
         })?;
-        Ok(state)
+        Ok((state, pretraining))
     }
 
     fn fresh(&self) -> RunState {
@@ -114,19 +125,7 @@ impl Run {
                 state.format
             )));
         }
-        let (before, now) = (state.config.to_table()?, self.config.to_table()?);
-        if let Some((key, saved, given)) = first_difference(&before, &now, &FREE_ON_RESUME) {
-            return Err(refuse(format!(
-                "the run has {key} = {saved}, the configuration now says {given}; set it back, or start anew with another --out"
-            )));
-        }
-        let data = self.data.train.fingerprint();
-        if state.data != data {
-            return Err(refuse(format!(
-                "the training split changed ({} samples then, {} now, or other sentences); restore it, or start anew with another --out",
-                state.data.samples, data.samples
-            )));
-        }
+        self.is_same_run(path, &state.config, &state.data)?;
         WeightsReader::open(&path.join(WEIGHTS))?.fill(&self.network.store)?;
         let moments = load_tensors(&path.join(OPTIMIZER), &self.network.device)?;
         self.optimizer
@@ -136,5 +135,29 @@ impl Run {
         self.saved = Some(((state.step, state.epoch), path.to_path_buf()));
         observer.note(&format!("resuming after step {} from {}", state.step, path.display()))?;
         Ok(state)
+    }
+
+    /// Refuses a state, which lies in `path`, of another configuration or other data.
+    pub(super) fn is_same_run(
+        &self,
+        path: &Path,
+        config: &TrainConfig,
+        data: &Fingerprint,
+    ) -> Result<()> {
+        let refuse = |message: String| Error::Resume { path: path.to_path_buf(), message };
+        let (before, now) = (config.to_table()?, self.config.to_table()?);
+        if let Some((key, saved, given)) = first_difference(&before, &now, &FREE_ON_RESUME) {
+            return Err(refuse(format!(
+                "the run has {key} = {saved}, the configuration now says {given}; set it back, or start anew with another --out"
+            )));
+        }
+        let now = self.data.train.fingerprint();
+        if *data != now {
+            return Err(refuse(format!(
+                "the training split changed ({} samples then, {} now, or other sentences); restore it, or start anew with another --out",
+                data.samples, now.samples
+            )));
+        }
+        Ok(())
     }
 }

@@ -44,6 +44,19 @@ pub(super) fn start_from(
     };
     let mut notes = Vec::new();
     for (part, path) in files {
+        if !path.exists() {
+            let key = match part {
+                Part::Any => "init",
+                Part::Model => "init.model",
+                Part::Visual => "init.visual",
+                Part::Text => "init.text",
+            };
+            let message = format!(
+                "{}: there is no such file or folder; mend the path, or leave {key} out",
+                path.display()
+            );
+            return Err(Error::config(key, message));
+        }
         let source = WeightsFile::open(&weights_of(path)?)?;
         let (scheme, report) = load(store, cfg, &source, part, strict)?;
         notes.push(format!("start from {} ({scheme}): {report}", source.path().display()));

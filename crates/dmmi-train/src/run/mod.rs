@@ -5,6 +5,7 @@
 mod begin;
 mod epoch;
 mod initial;
+mod pretrain;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -107,7 +108,23 @@ pub fn train(
     let (optimizer, trained) = network.optimizer(&config.optimizer)?;
     let mut run =
         Run { config, data, dir, network, optimizer, trained, began: Instant::now(), saved: None };
-    let state = run.begin(options, observer)?;
+    let (state, pretraining) = run.begin(options, observer)?;
+    if run.saved.is_none() {
+        if let Some(folder) = run.pretrain(pretraining, options, observer)? {
+            return Ok(Outcome {
+                ended: Ended::Interrupted,
+                step: 0,
+                epoch: 0,
+                best: None,
+                last: folder.clone(),
+                checkpoint: folder,
+            });
+        }
+        if run.config.pretrain.is_some() {
+            run.save(&state, observer)?;
+        }
+    }
+    run.dir.end_pretraining()?;
     run.go(state, options, observer)
 }
 

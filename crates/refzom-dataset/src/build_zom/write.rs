@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ use super::json_stream::visit_arrays;
 use super::pictures::Placing;
 use super::plan::{Chosen, ZomPlan, ZomProgress};
 use super::readme::readme;
+use crate::partial::write_whole;
 use crate::{DataError, Ids, RefRecord, Sentence, TargetKind, save_refs};
 
 /// A line of `provenance.jsonl`.
@@ -49,20 +50,7 @@ impl ZomPlan {
         placing: Placing,
         mut progress: impl FnMut(ZomProgress<'_>),
     ) -> Result<(), DataError> {
-        let out = out.as_ref();
-        let exists = must_be_empty(out)?;
-        let partial = partial_name(out)?;
-        let _ = fs::remove_dir_all(&partial); // of an earlier process with our id
-        let written = self.write_files(&partial, placing, &mut progress).and_then(|()| {
-            if exists {
-                fs::remove_dir(out).map_err(|e| DataError::write(out, e))?;
-            }
-            fs::rename(&partial, out).map_err(|e| DataError::write(out, e))
-        });
-        if written.is_err() {
-            let _ = fs::remove_dir_all(&partial);
-        }
-        written
+        write_whole(out.as_ref(), |partial| self.write_files(partial, placing, &mut progress))
     }
 
     fn write_files(
@@ -263,29 +251,6 @@ fn join(list: &mut Vec<u8>, element: &[u8]) {
         list.push(b',');
     }
     list.extend_from_slice(element);
-}
-
-/// Whether `dir` exists; an error if it holds anything.
-fn must_be_empty(dir: &Path) -> Result<bool, DataError> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(true),
-            Some(_) => {
-                Err(DataError::format(dir, "is not empty; remove it or name another folder"))
-            }
-        },
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(DataError::write(dir, e)),
-    }
-}
-
-/// A sibling of `dir`, so that the final rename stays on one file system.
-fn partial_name(dir: &Path) -> Result<PathBuf, DataError> {
-    let name = dir
-        .file_name()
-        .ok_or_else(|| DataError::format(dir, "has no folder name; give a folder to create"))?;
-    let partial = format!(".{}.partial-{}", name.to_string_lossy(), std::process::id());
-    Ok(dir.with_file_name(partial))
 }
 
 fn write_text(path: &Path, text: &str) -> Result<(), DataError> {

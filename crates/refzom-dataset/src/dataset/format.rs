@@ -139,9 +139,12 @@ pub(super) fn locate(dir: &Path, format: Option<Format>) -> Result<Located, Data
     match candidates.as_slice() {
         [] => {
             let wanted = match format {
-                None => "no refs*.p, grefs*.json, *.jsonl or *.csv; name the file with refs".into(),
+                None => {
+                    "no refs*.p, grefs*.json, *.jsonl or *.csv; name the file with refs (--refs)"
+                        .into()
+                }
                 Some(format) => format!(
-                    "no file of the format {format}, such as {}; name the file with refs, or leave format out",
+                    "no file of the format {format}, such as {}; name the file with refs (--refs), or leave out format (--format)",
                     format.file_name()
                 ),
             };
@@ -165,7 +168,10 @@ pub(super) fn locate(dir: &Path, format: Option<Format>) -> Result<Located, Data
             names.sort();
             Err(DataError::format(
                 dir,
-                format!("holds several refs files ({}); choose one with refs", names.join(", ")),
+                format!(
+                    "holds several refs files ({}); choose one with refs (--refs)",
+                    names.join(", ")
+                ),
             ))
         }
     }
@@ -227,9 +233,10 @@ mod tests {
         put("scores.csv");
         let error = locate(dir.path(), None).unwrap_err().to_string();
         assert!(error.contains("scores.csv, train.jsonl"), "{error}");
+        assert!(error.contains("refs (--refs)"), "{error}");
         assert_eq!(locate(dir.path(), Some(Format::Csv)).unwrap().files.len(), 1);
         let error = locate(dir.path(), Some(Format::RefZom)).unwrap_err().to_string();
-        assert!(error.contains("refs(final).p"), "{error}");
+        assert!(error.contains("refs(final).p") && error.contains("--format"), "{error}");
         put("refs(unc).p");
         assert_eq!(locate(dir.path(), None).unwrap().format, Format::Refer);
     }

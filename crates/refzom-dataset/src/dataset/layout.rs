@@ -20,7 +20,8 @@ pub struct DatasetConfig {
     /// The format; by default told by the names of the files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<Format>,
-    /// The refs file; by default the only one in `dir`, or `refs(final).p` if there are several.
+    /// The refs file; by default the only one in `dir`, or `refs(final).p` if there are several: that is Ref-ZOM's name, so a
+    /// `refs(final-val).p` or `refs(human).p` beside it is only read if it is named here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refs: Option<PathBuf>,
     /// By default `instances.json`.
@@ -89,7 +90,7 @@ impl DatasetConfig {
     /// The annotation files and their format.
     ///
     /// # Errors
-    /// There is none, the choice is not clear, or a named file has no known format.
+    /// There is none, the choice is not clear, or a named file does not exist or has no known format.
     pub fn located(&self) -> Result<Located, DataError> {
         let named = match &self.refs {
             Some(refs) => self.base().join(refs),
@@ -103,7 +104,11 @@ impl DatasetConfig {
         };
         let format = self.format.or_else(|| Format::of_file(&named)).or_else(by_ending);
         let format = format.ok_or_else(|| {
-            DataError::format(&named, "has no ending that tells its format; name it with format")
+            let message = match named.exists() {
+                true => "has no ending that tells its format; name it with format (--format)",
+                false => "does not exist; refs (--refs) counts from the data set's folder",
+            };
+            DataError::format(&named, message)
         })?;
         Ok(Located { format, files: vec![named] })
     }
@@ -130,7 +135,10 @@ impl DatasetConfig {
             let path = self.base().join(images);
             return match path.is_dir() {
                 true => Ok(path),
-                false => Err(DataError::format(path, "is no folder of images")),
+                false => Err(DataError::format(
+                    path,
+                    "is no folder of images; images (--images) counts from the data set's folder",
+                )),
             };
         }
         let usual = ["images", "trainval2014", "train2014", "../images/mscoco/images/train2014"];
@@ -138,7 +146,7 @@ impl DatasetConfig {
         found.ok_or_else(|| {
             DataError::format(
                 self.base(),
-                "holds no folder images, trainval2014 or train2014; name it with images",
+                "holds no folder images, trainval2014 or train2014; name it with images (--images)",
             )
         })
     }
@@ -171,6 +179,20 @@ mod tests {
         assert!(cfg.refs_path().unwrap_err().to_string().contains("refs(google).p, refs(unc).p"));
         std::fs::write(dir.path().join("refs(final).p"), "").unwrap();
         assert!(cfg.refs_path().unwrap().ends_with("refs(final).p"));
-        assert!(cfg.images_path().is_err());
+        assert!(cfg.images_path().unwrap_err().to_string().contains("images (--images)"));
+    }
+
+    #[test]
+    fn a_named_file_that_does_not_exist_is_said_to_be_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let cfg = DatasetConfig::new(dir.path(), "train").with_refs("foo");
+        let error = cfg.located().unwrap_err().to_string();
+        assert!(error.contains("foo: does not exist; refs (--refs)"), "{error}");
+        std::fs::write(dir.path().join("foo"), "").unwrap();
+        let error = cfg.located().unwrap_err().to_string();
+        assert!(error.contains("no ending") && error.contains("format (--format)"), "{error}");
+        let cfg = DatasetConfig { images: Some("foo".into()), ..cfg };
+        let error = cfg.images_path().unwrap_err().to_string();
+        assert!(error.contains("no folder of images; images (--images)"), "{error}");
     }
 }

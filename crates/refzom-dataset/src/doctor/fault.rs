@@ -43,6 +43,8 @@ pub enum Fault {
     AnnotationOfOtherImage,
     /// An outline that cannot be drawn.
     BadOutline,
+    /// A mask file that is missing, no PNG, or of another size than its image.
+    BadMaskFile,
     /// A target without a pixel: its outlines lie outside the image, or enclose nothing.
     EmptyMask,
     /// A record without a sentence.
@@ -53,6 +55,8 @@ pub enum Fault {
     EndlessExpression,
     /// A split that training asks for, without a usable record.
     EmptySplit,
+    /// Splits of names that nobody asks for, and none to train on.
+    NoTrainSplit,
     /// One image in a split to train on and in one to test on.
     SplitLeak,
     /// One picture under two names, in a split to train on and in one to test on.
@@ -63,6 +67,8 @@ pub enum Fault {
     EmptyPart,
     /// An outline that reaches out of the image.
     MaskOutside,
+    /// A polygon whose last point has one coordinate only.
+    OddPolygon,
     /// A record that says "nothing is meant" but names annotations.
     ZeroWithTarget,
     /// A record that says "something is meant" but names no annotation.
@@ -105,16 +111,19 @@ impl Fault {
             | Self::MissingAnnotation
             | Self::AnnotationOfOtherImage
             | Self::BadOutline
+            | Self::BadMaskFile
             | Self::EmptyMask
             | Self::NoSentence
             | Self::EmptyExpression
             | Self::EndlessExpression
             | Self::EmptySplit
+            | Self::NoTrainSplit
             | Self::SplitLeak
             | Self::HiddenLeak
             | Self::LeakAgainst => Severity::Error,
             Self::EmptyPart
             | Self::MaskOutside
+            | Self::OddPolygon
             | Self::ZeroWithTarget
             | Self::TargetWithoutAnnotation
             | Self::Contradiction
@@ -145,16 +154,19 @@ impl Fault {
             Self::MissingAnnotation => "annotation id without annotation",
             Self::AnnotationOfOtherImage => "annotation of another image",
             Self::BadOutline => "outline that cannot be drawn",
+            Self::BadMaskFile => "mask file that cannot be used",
             Self::EmptyMask => "target without a pixel",
             Self::NoSentence => "record without a sentence",
             Self::EmptyExpression => "empty expression",
             Self::EndlessExpression => "expression beyond all length",
             Self::EmptySplit => "split without a usable record",
+            Self::NoTrainSplit => "no split \"train\"",
             Self::SplitLeak => "image in train and in a split to test on",
             Self::HiddenLeak => "same picture under two names, in train and in a split to test on",
             Self::LeakAgainst => "train image that another data set tests on",
             Self::EmptyPart => "one of several objects without a pixel",
             Self::MaskOutside => "outline reaches out of the image",
+            Self::OddPolygon => "polygon with an odd number of coordinates",
             Self::ZeroWithTarget => "zero-target record with annotations",
             Self::TargetWithoutAnnotation => "targeted record without annotation",
             Self::Contradiction => "same sentence and image, different targets",
@@ -187,10 +199,10 @@ impl Fault {
                 "correct width and height of the image entry; its records are left out"
             }
             Self::UnreadableImage => {
-                "download the image again, or convert it to JPEG or PNG; training stops at it"
+                "download the image again, or convert it to JPEG or PNG; its records are left out (with data.check_pictures = false, training stops at it)"
             }
             Self::ImageSizeDiffers => {
-                "use the original image (not a resized copy), or correct width, height and outlines; training stops at it"
+                "use the original image (not a resized copy), or correct width, height and outlines; its records are left out (with data.check_pictures = false, training stops at it)"
             }
             Self::DuplicateImageId => "give every image its own id; which one counts is chance",
             Self::DuplicateAnnotationId => {
@@ -203,6 +215,9 @@ impl Fault {
             Self::BadOutline => {
                 "redraw the annotation: polygons of three points or more, run lengths of the image's size; its records are left out"
             }
+            Self::BadMaskFile => {
+                "save the mask as a PNG of the image's size under the name given, which counts from the annotation file's folder; its record is left out"
+            }
             Self::EmptyMask => {
                 "redraw the annotation inside the image, or mark the records as zero-target if nothing is meant; they are left out"
             }
@@ -210,6 +225,9 @@ impl Fault {
             Self::EmptyExpression => "write the sentence or delete it; it is left out",
             Self::EndlessExpression => "shorten the sentence; it is left out",
             Self::EmptySplit => "correct the records' faults listed here",
+            Self::NoTrainSplit => {
+                "rename the split to train on to train, or name it in the configuration (data.train.split)"
+            }
             Self::SplitLeak => {
                 "move all records of the image into one split; `data split` carves a val split that keeps images whole"
             }
@@ -220,6 +238,9 @@ impl Fault {
             Self::EmptyPart => "redraw the annotation, or take its id out of ann_id",
             Self::MaskOutside => {
                 "check that the outline belongs to this image at this size; what lies outside is cut off"
+            }
+            Self::OddPolygon => {
+                "write x and y of every point; the last number is not drawn, and a number missing in the middle mixes up all that follow"
             }
             Self::ZeroWithTarget => {
                 "empty ann_id, or correct source / no_target; it is trained as zero-target"
@@ -245,6 +266,19 @@ impl Fault {
             Self::UnknownSource => "nothing, if the name is yours; only `zero` has a meaning",
             Self::RepeatedSentence => "delete the copy, unless it is meant to weigh more",
             Self::UnusedImage => "nothing; the entry is ignored",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_pictures_are_left_out_not_stopped_at() {
+        for fault in [Fault::UnreadableImage, Fault::ImageSizeDiffers] {
+            let remedy = fault.remedy();
+            assert!(remedy.contains("records are left out (with data.check_pictures"), "{remedy}");
         }
     }
 }

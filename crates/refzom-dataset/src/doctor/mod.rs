@@ -1,7 +1,7 @@
 //! Examines a data set before a training run does: every fault is counted, shown by example, and comes with what to do.
 //!
-//! The checks are stricter than loading: what [`crate::Dataset::load`] leaves out is an error here, so is what would stop
-//! training hours later (an image that is cut short), or spoil its result (an image to test on among those to train on).
+//! The checks are stricter than loading: what [`crate::Dataset::load`] leaves out is an error here, so is what shows only when
+//! every image is decoded (one that is cut short), or spoils the result (an image to test on among those to train on).
 
 mod fault;
 mod leaks;
@@ -62,6 +62,7 @@ impl Doctor {
         };
         leaks::check(annotations, &decoded, &self.against, &mut chart);
         records::empty_splits(annotations, &state, &mut chart);
+        records::train_split(annotations, &mut chart);
         Ok(chart.diagnosis(annotations, decoded.len()))
     }
 }
@@ -73,7 +74,8 @@ fn of_reader(reason: &RejectReason) -> Fault {
         RejectReason::UnsafeFileName(_) => Fault::UnsafeImageName,
         // Sizes are read from the files.
         RejectReason::BadImageSize(_) => Fault::UnreadableImage,
-        RejectReason::BadMaskFile(_) | RejectReason::BadOutline { .. } => Fault::BadOutline,
+        RejectReason::BadMaskFile(_) => Fault::BadMaskFile,
+        RejectReason::BadOutline { .. } => Fault::BadOutline,
         _ => Fault::BadRecord,
     }
 }

@@ -54,6 +54,11 @@ pub(super) fn check(
 }
 
 fn area(id: i64, outline: &Segmentation, image: &ImageEntry, chart: &mut Chart) -> Area {
+    if let Some(numbers) = odd(outline) {
+        chart.add(Fault::OddPolygon, || {
+            format!("annotation {id} (image {}): {numbers} coordinates", image.id)
+        });
+    }
     if let Some((x, y)) = outside(outline, image) {
         chart.add(Fault::MaskOutside, || {
             let ImageEntry { id: image_id, width, height, .. } = image;
@@ -69,6 +74,12 @@ fn area(id: i64, outline: &Segmentation, image: &ImageEntry, chart: &mut Chart) 
             None
         }
     }
+}
+
+/// How many coordinates the first polygon with an odd number of them has.
+fn odd(outline: &Segmentation) -> Option<usize> {
+    let Segmentation::Polygons(polygons) = outline else { return None };
+    polygons.iter().map(Vec::len).find(|numbers| numbers % 2 == 1)
 }
 
 /// The first point of a polygon that lies clearly outside the image.

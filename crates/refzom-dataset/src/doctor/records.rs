@@ -96,7 +96,7 @@ pub(super) fn check<'a>(annotations: &'a Annotations, chart: &mut Chart) -> Stat
 /// What a record says about itself: split, source, ids of its sentences.
 fn words_about_itself(record: &RefRecord, chart: &mut Chart) {
     let split = record.split.as_str();
-    if !matches!(split, "train" | "val") && !split.contains("test") {
+    if !is_asked_for(split) {
         chart.add(Fault::UnknownSplit, || format!("{split:?} of {}", name(record)));
     }
     let named = record.ann_id.to_vec();
@@ -122,6 +122,11 @@ fn words_about_itself(record: &RefRecord, chart: &mut Chart) {
     if !record.sent_ids.is_empty() && record.sent_ids != ids {
         chart.add(Fault::SentenceIdsDiffer, || name(record));
     }
+}
+
+/// Whether a split has a name by which training or testing asks for it.
+fn is_asked_for(split: &str) -> bool {
+    matches!(split, "train" | "val") || split.contains("test")
 }
 
 /// Whether someone may have meant `zero`.
@@ -216,4 +221,17 @@ pub(super) fn empty_splits(annotations: &Annotations, state: &State<'_>, chart: 
     if all.is_empty() {
         chart.add(Fault::EmptySplit, || "there is no record at all".to_owned());
     }
+}
+
+/// Splits of names that nobody asks for where there is none to train on. A set to test on is none of them.
+pub(super) fn train_split(annotations: &Annotations, chart: &mut Chart) {
+    let splits = annotations.splits();
+    if splits.contains_key("train") || splits.keys().all(|split| is_asked_for(split)) {
+        return;
+    }
+    chart.add(Fault::NoTrainSplit, || {
+        let has: Vec<String> =
+            splits.iter().map(|(split, records)| format!("{split:?} ({records})")).collect();
+        format!("there is only {}", has.join(", "))
+    });
 }

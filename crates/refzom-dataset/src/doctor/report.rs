@@ -50,6 +50,7 @@ impl Chart {
             annotations: annotations.instances.annotations.len(),
             records: annotations.records.len(),
             sentences: annotations.records.iter().map(|r| r.sentences.len()).sum(),
+            splits: annotations.splits(),
             pictures_decoded: decoded,
             findings: self.found.into_iter().map(finding).collect(),
         }
@@ -88,6 +89,8 @@ pub struct Diagnosis {
     pub records: usize,
     /// Sentences.
     pub sentences: usize,
+    /// Splits and their numbers of records.
+    pub splits: BTreeMap<String, usize>,
     /// Images whose content was looked at without a fault.
     pub pictures_decoded: usize,
     /// Errors first, then warnings, then notes.
@@ -108,6 +111,18 @@ impl Diagnosis {
     /// Whether there is no error.
     pub fn is_fit(&self) -> bool {
         self.kinds(Severity::Error) == 0
+    }
+
+    /// What the data set is fit for.
+    fn verdict(&self) -> String {
+        if !self.is_fit() {
+            return "mend the errors first".to_owned();
+        }
+        if self.splits.contains_key("train") {
+            return "fit for training".to_owned();
+        }
+        let has: Vec<&str> = self.splits.keys().map(String::as_str).collect();
+        format!("fit for testing; there is no split \"train\", only {}", has.join(", "))
     }
 }
 
@@ -139,8 +154,8 @@ impl Display for Diagnosis {
             1 => format!("1 kind of {name}"),
             n => format!("{n} kinds of {name}"),
         };
-        let verdict = if self.is_fit() { "fit for training" } else { "mend the errors first" };
         let errors = kinds(Severity::Error, "error");
-        writeln!(f, "\n{errors}, {}: {verdict}", kinds(Severity::Warning, "warning"))
+        let warnings = kinds(Severity::Warning, "warning");
+        writeln!(f, "\n{errors}, {warnings}: {}", self.verdict())
     }
 }

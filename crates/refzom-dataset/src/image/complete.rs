@@ -1,14 +1,16 @@
 //! Is a PNG or JPEG file all there? Decoders return half a picture from half a file; these walks do not.
 
+const CUT: &str = "the file is cut short; fetch it again, or save it again as PNG or JPEG";
+
 /// Walks the chunks of a PNG up to `IEND`.
 pub(super) fn check_png(bytes: &[u8]) -> Result<(), &'static str> {
     let mut at = 8;
     loop {
-        let head = bytes.get(at..at + 8).ok_or("the file is cut short")?;
+        let head = bytes.get(at..at + 8).ok_or(CUT)?;
         let length = u32::from_be_bytes([head[0], head[1], head[2], head[3]]) as usize;
         let end = at.saturating_add(12).saturating_add(length);
         if end > bytes.len() {
-            return Err("the file is cut short");
+            return Err(CUT);
         }
         if &head[4..] == b"IEND" {
             return Ok(());
@@ -30,7 +32,6 @@ pub(super) struct JpegLayout {
 
 /// Walks the segments and scans of a JPEG up to the end-of-image marker.
 pub(super) fn check_jpeg(bytes: &[u8]) -> Result<JpegLayout, &'static str> {
-    const CUT: &str = "the file is cut short";
     let mut layout = JpegLayout::default();
     let (mut at, mut scans, mut baseline) = (2, 0, false);
     loop {
@@ -52,7 +53,7 @@ pub(super) fn check_jpeg(bytes: &[u8]) -> Result<JpegLayout, &'static str> {
             layout.junk.push(start..at - 2);
         }
         match marker {
-            0xd9 if scans == 0 => return Err("the file holds no picture"),
+            0xd9 if scans == 0 => return Err("the file holds no picture; fetch it again"),
             0xd9 => {
                 layout.end = at - 2;
                 layout.sequential = baseline && scans == 1;

@@ -19,6 +19,9 @@ use super::jpeg;
 use crate::DataError;
 use crate::mask::check_extent;
 
+/// What helps against damage.
+const REMEDY: &str = "fetch it again, or save it again as PNG or JPEG";
+
 /// What to do with the camera's orientation (EXIF).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,12 +36,16 @@ pub enum Orientation {
 /// Reads a PNG or JPEG file; the content decides which, not the name.
 ///
 /// # Errors
-/// The file cannot be read, is neither PNG nor JPEG, is cut short or damaged, or has more than
+/// The file cannot be read or is a folder, is neither PNG nor JPEG, is cut short or damaged, or has more than
 /// [`crate::MAX_PIXELS`] pixels.
 pub fn load_rgb(path: impl AsRef<Path>, orientation: Orientation) -> Result<RgbImage, DataError> {
     let path = path.as_ref();
-    let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
-    decode_rgb(&bytes, &path.display().to_string(), orientation)
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| match path.is_dir() {
+        true => DataError::image(&name, "is a folder; name a picture in it"),
+        false => DataError::read(path, e),
+    })?;
+    decode_rgb(&bytes, &name, orientation)
 }
 
 /// Decodes the bytes of a PNG or JPEG file; `name` is for the message of an error.
@@ -55,7 +62,7 @@ pub fn decode_rgb(
     } else if bytes.starts_with(b"\xff\xd8") {
         decode_jpeg(bytes, orientation)
     } else if bytes.is_empty() {
-        Err("the file is empty".into())
+        Err("the file is empty; fetch it again".into())
     } else {
         Err("neither PNG nor JPEG; convert it first".into())
     };
@@ -83,7 +90,7 @@ type PngOf<'a> = PngDecoder<Cursor<&'a [u8]>>;
 
 fn open_png(bytes: &[u8]) -> Result<(PngOf<'_>, Damaged), String> {
     check_png(bytes)?;
-    let damaged: Damaged = |e| format!("damaged png: {e}");
+    let damaged: Damaged = |e| format!("damaged png: {e}; {REMEDY}");
     let decoder = PngDecoder::new(Cursor::new(bytes)).map_err(damaged)?;
     let (width, height) = decoder.dimensions();
     check_extent(height, width)?;
@@ -150,7 +157,7 @@ fn decode_unusual_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImag
         cleaned = without(bytes, &layout.junk);
         bytes = &cleaned;
     }
-    let damaged = |e: zune_jpeg::errors::DecodeErrors| format!("damaged jpeg: {e:?}");
+    let damaged = |e: zune_jpeg::errors::DecodeErrors| format!("damaged jpeg: {e:?}; {REMEDY}");
     // Own limits come first; the decoder's are of 16,384 pixels a side.
     let options = DecoderOptions::default()
         .set_strict_mode(true)
@@ -158,7 +165,8 @@ fn decode_unusual_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImag
         .set_max_height(usize::from(u16::MAX));
     let mut decoder = JpegDecoder::new_with_options(ZCursor::new(bytes), options);
     decoder.decode_headers().map_err(damaged)?;
-    let (width, height) = decoder.dimensions().ok_or("damaged jpeg: no dimensions")?;
+    let (width, height) =
+        decoder.dimensions().ok_or_else(|| format!("damaged jpeg: no dimensions; {REMEDY}"))?;
     let (width, height) = (width as u32, height as u32);
     check_extent(height, width)?;
     let gray = decoder.input_colorspace() == Some(ColorSpace::Luma);
@@ -167,7 +175,7 @@ fn decode_unusual_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImag
     let samples = decoder.decode().map_err(damaged)?;
     let samples = if gray { samples.iter().flat_map(|&s| [s; 3]).collect() } else { samples };
     let picture = RgbImage::from_raw(width, height, samples)
-        .ok_or("damaged jpeg: fewer pixels than announced")?;
+        .ok_or_else(|| format!("damaged jpeg: fewer pixels than announced; {REMEDY}"))?;
     Ok(turned(picture, turn_of(orientation, decoder.exif().map(Vec::as_slice))))
 }
 

@@ -19,14 +19,18 @@ pub(crate) fn dimensions(path: &Path) -> Result<(u32, u32), String> {
         return Err(format!("{shown} is neither PNG nor JPEG; convert it first"));
     }
     let (width, height) =
-        reader.into_dimensions().map_err(|e| format!("{shown} is damaged: {e}"))?;
+        reader.into_dimensions().map_err(|e| format!("{shown} is damaged: {e}; fetch it again"))?;
     check_extent(height, width).map_err(|message| format!("{shown}: {message}"))?;
     Ok((width, height))
 }
 
 /// A PNG as a mask: whatever is not black is the target, transparency does not matter.
 pub(crate) fn load_mask_png(path: &Path) -> Result<Mask, String> {
-    let bytes = std::fs::read(path).map_err(|e| format!("cannot be read: {e}"))?;
+    let bytes = std::fs::read(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => "does not exist".to_owned(),
+        _ if path.is_dir() => "is a folder".to_owned(),
+        _ => format!("cannot be read: {e}"),
+    })?;
     if !bytes.starts_with(b"\x89PNG") {
         return Err("is no PNG; other formats blur the edge of a mask".into());
     }
@@ -72,6 +76,8 @@ mod tests {
         let path = dir.path().join("m.jpg");
         RgbImage::new(4, 4).save(&path).unwrap();
         assert!(load_mask_png(&path).unwrap_err().contains("no PNG"));
+        assert_eq!(load_mask_png(&dir.path().join("gone.png")).unwrap_err(), "does not exist");
+        assert_eq!(load_mask_png(dir.path()).unwrap_err(), "is a folder");
         assert_eq!(dimensions(&path).unwrap(), (4, 4));
         std::fs::write(&path, "BM..").unwrap();
         assert!(dimensions(&path).unwrap_err().contains("neither PNG nor JPEG"));

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::own::{OwnMask, OwnRecord};
+use super::own::{OwnMask, OwnRecord, misspelt};
 use super::{Annotation, Category, Ids, ImageEntry, Instances, RefRecord, Segmentation, Sentence};
 use crate::dataset::{Format, ImageFinder, RejectReason, Rejected, is_inside, split_of_name};
 use crate::image::{dimensions, load_mask_png};
@@ -32,7 +32,7 @@ struct Line {
 /// Reads `files`, whose masks count from `base`; images from `images`, or where the first of them are found.
 ///
 /// # Errors
-/// A file cannot be read, or a table lacks a column.
+/// A file cannot be read, or a table lacks a column or has a misspelt one.
 pub(crate) fn read_own(
     format: Format,
     files: &[PathBuf],
@@ -76,13 +76,30 @@ pub(crate) fn parse_jsonl(bytes: &[u8]) -> Vec<Numbered> {
     let filled = lines.filter(|(_, line)| !line.trim_ascii().is_empty());
     filled
         .map(|(i, line)| {
-            let line = if i == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
-            let record = serde_json::from_slice::<OwnRecord>(line).map_err(|e| {
-                format!("is no record like {{\"image\": \"a.jpg\", \"expression\": \"red dog\", \"mask\": \"a.png\"}}: {e}")
-            });
-            (i as i64 + 1, record)
+            let line =
+                if i == 0 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+            (i as i64 + 1, parse_line(line))
         })
         .collect()
+}
+
+fn parse_line(line: &[u8]) -> Result<OwnRecord, String> {
+    const LIKE: &str =
+        r#"write one like {"image": "a.jpg", "expression": "red dog", "mask": "a.png"}"#;
+    if !line.trim_ascii_start().starts_with(b"{") {
+        return Err(format!("is no JSON object on one line; {LIKE}"));
+    }
+    serde_json::from_slice(line).map_err(|error| match error.is_data() {
+        true => placeless(&error),
+        false => format!("is no JSON object on one line: {}; {LIKE}", placeless(&error)),
+    })
+}
+
+/// What is wrong, without serde's place: lines are counted here.
+fn placeless(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    text.strip_suffix(&place).unwrap_or(&text).to_owned()
 }
 
 /// A record, or why it is none, with the number of its line.
@@ -103,6 +120,7 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
     };
     let (image, expression, mask) = (needed("image")?, needed("expression")?, needed("mask")?);
     let (split, category) = (place("split"), place("category"));
+    refuse_misspelt(&header)?;
     let mut rows = Vec::new();
     // The reader's own line numbers are one short where lines end in a carriage return.
     let (mut counted, mut line) = (0, 1);
@@ -142,8 +160,10 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
             match cell(mask)?.as_str() {
                 "" | "none" | "None" | "null" => record.mask = Some(None),
                 text if text.starts_with(['[', '{']) => {
-                    let wrong =
-                        |e| format!("has a mask that is neither polygons nor run lengths: {e}");
+                    let wrong = |e: serde_json::Error| {
+                        let why = placeless(&e);
+                        format!("has a mask that is neither polygons nor run lengths: {why}")
+                    };
                     if text.starts_with("[{") {
                         record.masks = Some(serde_json::from_str(text).map_err(wrong)?);
                     } else {
@@ -160,6 +180,20 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
         rows.push((line, record()));
     }
     Ok(rows)
+}
+
+/// A column of another name is ignored unless it looks like a known one.
+fn refuse_misspelt(header: &csv::ByteRecord) -> Result<(), String> {
+    const KNOWN: [&str; 5] = ["image", "expression", "mask", "split", "category"];
+    for name in header.iter().map(|name| String::from_utf8_lossy(name.trim_ascii())) {
+        let is_known = KNOWN.iter().any(|known| name.eq_ignore_ascii_case(known));
+        if let (false, Some(known)) = (is_known, misspelt(&name, &KNOWN)) {
+            return Err(format!(
+                "has the unknown column {name:?}; is {known} meant? rename or delete it"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What a line lacks, in words.
@@ -387,11 +421,12 @@ fn outline(mask: &OwnMask, base: &Path, image: &ImageEntry) -> Result<Segmentati
         OwnMask::Polygon(polygon) => return Ok(Segmentation::Polygons(vec![polygon.clone()])),
         OwnMask::File(name) => name,
     };
-    let bad = |message: String| RejectReason::BadMaskFile(format!("{name}: {message}"));
+    let path = base.join(name);
+    let bad = |message: String| RejectReason::BadMaskFile(format!("{}: {message}", path.display()));
     if !is_inside(name) {
         return Err(bad("leads out of the folder of the annotations".into()));
     }
-    let mask = load_mask_png(&base.join(name)).map_err(bad)?;
+    let mask = load_mask_png(&path).map_err(bad)?;
     if (mask.height(), mask.width()) != (image.height, image.width) {
         return Err(bad(format!(
             "has {} x {} pixels but the image {} x {}",

@@ -1,7 +1,7 @@
 //! The files of a synthetic Ref-ZOM, written whole or not at all.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 
@@ -13,6 +13,7 @@ use super::config::SyntheticConfig;
 use super::files::{Described, Files, SyntheticSummary, image_name};
 use super::generate::{Generated, Kind, generate, scene_rng};
 use crate::DataError;
+use crate::partial::write_whole;
 
 /// Writes Ref-ZOM's layout from a [`SyntheticConfig`].
 ///
@@ -64,21 +65,7 @@ impl SyntheticRefZom {
         dir: impl AsRef<Path>,
         progress: impl FnMut(usize, usize),
     ) -> Result<SyntheticSummary, DataError> {
-        let dir = dir.as_ref();
-        let exists = refuse_unless_empty(dir)?;
-        let partial = partial_name(dir)?;
-        let _ = fs::remove_dir_all(&partial); // of an earlier process with our id
-        let written = self.write_files(&partial, progress).and_then(|summary| {
-            if exists {
-                fs::remove_dir(dir).map_err(|e| DataError::write(dir, e))?;
-            }
-            fs::rename(&partial, dir).map_err(|e| DataError::write(dir, e))?;
-            Ok(summary)
-        });
-        if written.is_err() {
-            let _ = fs::remove_dir_all(&partial);
-        }
-        written
+        write_whole(dir.as_ref(), |partial| self.write_files(partial, progress))
     }
 
     fn write_files(
@@ -105,37 +92,10 @@ impl SyntheticRefZom {
     }
 }
 
-/// Whether `dir` exists; an error if it holds anything.
-fn refuse_unless_empty(dir: &Path) -> Result<bool, DataError> {
-    match fs::read_dir(dir) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
-                return Err(DataError::format(
-                    dir,
-                    "is not empty; remove it or name another folder",
-                ));
-            }
-            Ok(true)
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(DataError::write(dir, e)),
-    }
-}
-
-/// A sibling of `dir`, so that the final rename stays on one file system.
-fn partial_name(dir: &Path) -> Result<PathBuf, DataError> {
-    let name = dir
-        .file_name()
-        .ok_or_else(|| DataError::format(dir, "has no folder name; give a folder to create"))?;
-    let mut partial = std::ffi::OsString::from(".");
-    partial.push(name);
-    partial.push(format!(".partial-{}", std::process::id()));
-    Ok(dir.with_file_name(partial))
-}
-
 /// The kinds of a split's sentences in exact proportion, shuffled.
 fn shuffled_kinds(cfg: &SyntheticConfig, split: &str, n: usize) -> Vec<Kind> {
-    let [one, many, _] = cfg.proportions.counts(n);
+    let own = cfg.train_proportions.filter(|_| split == "train");
+    let [one, many, _] = own.unwrap_or(cfg.proportions).counts(n);
     let mut kinds: Vec<Kind> = (0..n)
         .map(|i| {
             if i < one {

@@ -46,7 +46,30 @@ impl Loss {
         matches!(self, Self::UnreadLine | Self::FaultyRecord | Self::ZeroRecord | Self::ManyRecord)
     }
 
-    /// In words.
+    /// In words, for a number of them.
+    pub fn label_of(self, count: usize) -> &'static str {
+        if count != 1 {
+            return self.label();
+        }
+        match self {
+            Self::UnreadLine => "line of the source that could not be read",
+            Self::FaultyRecord => "record without image, annotation or sentence",
+            Self::ZeroRecord => "zero-target record; the format always means one object",
+            Self::ManyRecord => "record of several objects; the format always means one",
+            Self::ZeroAnnotation => "zero-target record's own annotation id",
+            Self::Source => "source name other than zero, one, many",
+            Self::Numbers => "record's ids, areas, boxes and crowd flags; they are made anew",
+            Self::CleanedSentence => "sentence's cleaned form; it is made anew from the raw one",
+            Self::Grouping => "record of several sentences becomes a row each",
+            Self::Categories => "record of several categories keeps the first",
+            Self::OutlineForm => "outline becomes run lengths of the same pixels",
+            Self::UnusedAnnotation => "annotation that no record means",
+            Self::UnusedImage => "image without a record",
+            Self::MissingImage => "image that does not exist",
+        }
+    }
+
+    /// In words, for several of them.
     pub fn label(self) -> &'static str {
         match self {
             Self::UnreadLine => "lines of the source that could not be read",
@@ -109,7 +132,7 @@ impl Losses {
 impl fmt::Display for Losses {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts: Vec<String> =
-            self.iter().map(|(loss, count)| format!("{count} {loss}")).collect();
+            self.iter().map(|(loss, count)| format!("{count} {}", loss.label_of(count))).collect();
         f.write_str(&parts.join("; "))
     }
 }

@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::dataset::Format;
-use crate::{Annotations, DataError, RefRecord, save_refs};
+use crate::partial::{must_be_empty, write_whole};
+use crate::{Annotations, DataError, RefRecord, RejectReason, save_refs};
 
 /// How masks are written in one's own formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +64,7 @@ impl Export {
         Self { format, masks, images, allow_loss: false }
     }
 
-    /// Writes the data set into the folder `out`, which does not exist yet or is empty.
+    /// Writes the data set into the folder `out`, which does not exist yet or is empty; on an error nothing is left behind.
     /// `progress` hears the name of the work, how much of it is done, and of how much.
     ///
     /// # Errors
@@ -72,9 +73,9 @@ impl Export {
         &self,
         annotations: &Annotations,
         out: &Path,
-        mut progress: impl FnMut(&'static str, usize, usize),
+        progress: impl FnMut(&'static str, usize, usize),
     ) -> Result<Exported, DataError> {
-        refuse_full(out)?;
+        must_be_empty(out)?;
         let mut losses = Losses::default();
         losses.add(Loss::UnreadLine, annotations.rejected.len());
         let file = out.join(self.format.file_name());
@@ -84,16 +85,7 @@ impl Export {
             Content::Own(own::lines(annotations, self.format, self.masks, &mut losses)?)
         };
         if losses.lose_expressions() && !self.allow_loss {
-            let lost: Vec<String> = losses
-                .iter()
-                .filter(|(loss, _)| loss.loses_expressions())
-                .map(|(loss, count)| format!("{count} {loss}"))
-                .collect();
-            let message = format!(
-                "would lose {}; use --allow-loss (allow_loss), or choose another format",
-                lost.join("; ")
-            );
-            return Err(DataError::format(&file, message));
+            return Err(DataError::format(&file, refusal(&losses, annotations)));
         }
         let records = content.len();
         if records == 0 {
@@ -102,11 +94,24 @@ impl Export {
                 file.display()
             )));
         }
-        std::fs::create_dir_all(out).map_err(|e| DataError::write(out, e))?;
+        write_whole(out, |dir| self.fill(dir, annotations, &content, &mut losses, progress))?;
+        Ok(Exported { file, records, losses })
+    }
+
+    /// Writes annotations, masks and images into `dir`.
+    fn fill(
+        &self,
+        dir: &Path,
+        annotations: &Annotations,
+        content: &Content,
+        losses: &mut Losses,
+        mut progress: impl FnMut(&'static str, usize, usize),
+    ) -> Result<(), DataError> {
+        let file = dir.join(self.format.file_name());
         match content {
             Content::Refer(records) => {
-                save_records(&file, self.format, &records)?;
-                let to = out.join("instances.json");
+                save_records(&file, self.format, records)?;
+                let to = dir.join("instances.json");
                 match &annotations.instances_file {
                     // Everything in it is kept, also what is not read here.
                     Some(from) => {
@@ -122,11 +127,10 @@ impl Export {
                 };
                 let bytes = bytes.map_err(|message| DataError::format(&file, message))?;
                 std::fs::write(&file, bytes).map_err(|e| DataError::write(&file, e))?;
-                own::write_masks(out, &lines.masks, &mut progress)?;
+                own::write_masks(dir, &lines.masks, &mut progress)?;
             }
         }
-        images::place(annotations, self.images, out, &mut losses, progress)?;
-        Ok(Exported { file, records, losses })
+        images::place(annotations, self.images, dir, losses, progress)
     }
 }
 
@@ -161,13 +165,21 @@ pub(crate) fn save_records(
     std::fs::write(file, json).map_err(|e| DataError::write(file, e))
 }
 
-fn refuse_full(out: &Path) -> Result<(), DataError> {
-    match std::fs::read_dir(out) {
-        Ok(mut entries) => match entries.next() {
-            None => Ok(()),
-            Some(_) => Err(DataError::format(out, "holds files already; choose a new folder")),
-        },
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(DataError::write(out, e)),
-    }
+/// Why a conversion is refused: what it would lose, and of lines that could not be read the first.
+fn refusal(losses: &Losses, annotations: &Annotations) -> String {
+    let part = |(loss, count): (Loss, usize)| {
+        let lost = format!("{count} {}", loss.label_of(count));
+        let first = annotations.rejected.first().filter(|_| loss == Loss::UnreadLine);
+        let Some(first) = first else { return lost };
+        let why = match &first.reason {
+            RejectReason::BadLine(message) => message.clone(),
+            reason => reason.to_string(),
+        };
+        let line = if count > 1 { "the first is line" } else { "line" };
+        format!("{lost} ({line} {}: {why}; `dmmi-cli data doctor` lists all)", first.ref_id)
+    };
+    let lost: Vec<String> =
+        losses.iter().filter(|(loss, _)| loss.loses_expressions()).map(part).collect();
+    let lost = lost.join("; ");
+    format!("would lose {lost}; use --allow-loss (allow_loss), or choose another format")
 }

@@ -8,9 +8,10 @@ use dmmi_train::{TrainConfig, ValConfig, load_vocabulary, recipes};
 use refzom_dataset::SyntheticConfig;
 use serde::{Deserialize, Serialize};
 
-use super::super::synth::Preset;
+use super::super::synth::{Preset, in_miniature};
 use super::{AblateArgs, Outcome};
 use crate::exit::{OrBadInput, bad_input};
+use crate::file;
 
 /// File of a run's scores in its folder.
 pub(super) const RESULT: &str = "result.json";
@@ -109,7 +110,7 @@ impl Plan {
                 "{out} is not empty and holds no ablations; choose another --out"
             ));
         }
-        super::put(&marker, serde_json::to_string_pretty(&self.settings)?.as_bytes())
+        file::save(&marker, serde_json::to_string_pretty(&self.settings)?.as_bytes())
     }
 }
 
@@ -142,10 +143,7 @@ impl Entry {
             config.schedule.epochs = epochs as usize;
         }
         if settings.mini {
-            config.schedule.epochs = 1;
-            config.schedule.batch_size = 8;
-            config.schedule.warmup_steps = config.schedule.warmup_steps.min(2);
-            config.eval.batch_size = 8;
+            in_miniature(&mut config, 1);
         }
         let (_, vocabulary) = load_vocabulary(&config.data.vocab)?;
         config.clone().with_vocabulary(vocabulary)?;

@@ -12,6 +12,7 @@ use indicatif::ProgressBar;
 use refzom_dataset::build_zom::{Placing, ZomConfig, ZomInputs, ZomPlan, ZomProgress, ZomReport};
 use refzom_dataset::synthetic::KindCounts;
 
+use super::source::parse_share;
 use crate::exit::bad_input;
 use crate::progress::bar;
 
@@ -19,7 +20,7 @@ use crate::progress::bar;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dmmi-cli data build-zom data/coco33 --out sets/zom33
-  dmmi-cli data build-zom coco --refs refcoco/refs(unc).p --refs refcocog/refs(umd).p --out sets/zom
+  dmmi-cli data build-zom coco --refs 'refcoco/refs(unc).p' --refs 'refcocog/refs(umd).p' --out sets/zom
   dmmi-cli data build-zom coco --out sets/zom2 --decisions decisions-1.json   # with what was decided on review/page-1.html
 
 DIR is searched for instances*.json, captions*.json, refs*.p, hand*.jsonl, hand*.csv in it and in annotations/, and for the
@@ -67,19 +68,19 @@ pub(crate) struct BuildZomArgs {
     #[arg(long, value_name = "N")]
     pub(crate) zero: Option<usize>,
     /// Share of images in the test split; those a refs file holds out belong to it in any case
-    #[arg(long, value_name = "SHARE", default_value_t = ZomConfig::ref_zom().test_share, hide_default_value = true)]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value_t = ZomConfig::ref_zom().test_share, hide_default_value = true)]
     pub(crate) test_share: f64,
     /// Share of prompts ("the left dog") among one-to-one expressions
-    #[arg(long, value_name = "SHARE", default_value_t = ZomConfig::ref_zom().one_prompt_share, hide_default_value = true)]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value_t = ZomConfig::ref_zom().one_prompt_share, hide_default_value = true)]
     pub(crate) one_prompts: f64,
     /// Share of prompts ("all the dogs") among one-to-many expressions that are not hand-written
-    #[arg(long, value_name = "SHARE", default_value_t = ZomConfig::ref_zom().many_prompt_share)]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value_t = ZomConfig::ref_zom().many_prompt_share)]
     pub(crate) many_prompts: f64,
     /// Share of captions among one-to-zero expressions; the others are expressions of other images
-    #[arg(long, value_name = "SHARE", default_value_t = ZomConfig::ref_zom().zero_caption_share)]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value_t = ZomConfig::ref_zom().zero_caption_share)]
     pub(crate) zero_captions: f64,
     /// Smallest area of what a prompt refers to, as a share of the image
-    #[arg(long, value_name = "SHARE", default_value_t = ZomConfig::ref_zom().min_area)]
+    #[arg(long, value_name = "SHARE", value_parser = parse_share, default_value_t = ZomConfig::ref_zom().min_area)]
     pub(crate) min_area: f64,
     /// Longest sentence, in words
     #[arg(long, value_name = "N", default_value_t = ZomConfig::ref_zom().max_words)]
@@ -380,5 +381,17 @@ mod tests {
         assert!(
             Line::try_parse_from(["x", "--out", "o", "--one", "1", "--expressions", "2"]).is_err()
         );
+    }
+
+    #[test]
+    fn shares_are_checked_under_the_names_of_their_options() {
+        let options = ["test-share", "one-prompts", "many-prompts", "zero-captions", "min-area"];
+        for option in options.map(|name| format!("--{name}")) {
+            let args =
+                |share: &str| Line::try_parse_from(["x", "dir", "--out", "o", &option, share]);
+            assert!(args("0.5").is_ok());
+            let error = args("2").err().unwrap().to_string();
+            assert!(error.contains(&option) && error.contains("from 0 to 1"), "{error}");
+        }
     }
 }

@@ -92,7 +92,7 @@ pub(crate) fn run(args: ConvertArgs) -> Result<()> {
     } else {
         text += "not held by the new format:\n";
         for (loss, count) in done.losses.iter() {
-            text += &format!("{count:>8}  {loss}\n");
+            text += &format!("{count:>8}  {}\n", loss.label_of(count));
         }
     }
     write!(std::io::stdout().lock(), "{text}").context("cannot write to standard output")

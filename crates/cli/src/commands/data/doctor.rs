@@ -17,8 +17,8 @@ use crate::report::save;
   dmmi-cli data doctor data/coco33
   dmmi-cli data doctor data/refzom --against data/refcoco --against data/refcocog --json faults.json
 
-Exit codes: 0 nothing stops training (warnings and notes may be printed), 2 errors: files that cannot be read, records
-that would be left out, images at which training would stop, or images that are trained on and tested on.")]
+Exit codes: 0 no errors (warnings and notes may be printed), 2 errors: files that cannot be read, records or images that
+training would leave out, no split to train on, or images that are trained on and tested on.")]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     source: SourceArgs,

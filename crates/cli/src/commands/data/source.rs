@@ -60,6 +60,17 @@ impl SourceArgs {
     }
 }
 
+/// A share of a whole, none and all among them.
+///
+/// # Errors
+/// It is no number, or not from 0 to 1.
+pub(crate) fn parse_share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("give a number from 0 to 1".to_owned()),
+    }
+}
+
 /// A bar that follows work in several parts: the library names the part, how much is done, and of how much.
 pub(crate) struct PartBar {
     bar: ProgressBar,
@@ -107,5 +118,18 @@ impl FromStr for OutputPath {
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
         Ok(if text == "-" { Self::Stdout } else { Self::File(text.into()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_from_none_to_all() {
+        assert_eq!((parse_share("0"), parse_share("1")), (Ok(0.0), Ok(1.0)));
+        for wrong in ["1.5", "2", "-0.1", "nan", "all"] {
+            assert!(parse_share(wrong).is_err(), "{wrong}");
+        }
     }
 }

@@ -13,10 +13,10 @@ use super::source::SourceArgs;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   dmmi-cli data split data/refzom --out 'data/refzom/refs(final-val).p'
-  dmmi-cli data split data/refzom --share 0.1 --seed 7 --out refs-val.p
+  dmmi-cli data split data/refzom --share 0.1 --seed 7 --out data/refzom/refs-val.p
 
 Whole pictures move: no picture is in both splits. Only the names of splits change; the original file stays as it is.
-Use the new file with --refs. A configuration with `val = { carve = SHARE, seed = N }` carves the same pictures without a file.")]
+Use the new file with --refs, which counts from the data set's folder (--refs refs-val.p). A configuration with `val = { carve = SHARE, seed = N }` carves the same pictures without a file.")]
 pub(crate) struct SplitArgs {
     #[command(flatten)]
     source: SourceArgs,
@@ -24,7 +24,7 @@ pub(crate) struct SplitArgs {
     #[arg(long, short, value_name = "FILE")]
     out: PathBuf,
     /// Share of the pictures that move, between 0 and 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05, value_parser = parse_part)]
     share: f64,
     /// Seed of the choice
     #[arg(long, value_name = "N", default_value_t = 0)]
@@ -54,4 +54,25 @@ pub(crate) fn run(args: SplitArgs) -> Result<()> {
     }
     text += &format!("written to {}\n", out.display());
     write!(std::io::stdout().lock(), "{text}").context("cannot write to standard output")
+}
+
+/// A share that leaves something on both sides.
+fn parse_part(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if share > 0.0 && share < 1.0 => Ok(share),
+        _ => Err("give a number between 0 and 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_lie_between_none_and_all() {
+        assert_eq!(parse_part("0.1"), Ok(0.1));
+        for wrong in ["0", "1", "2", "-0.1", "nan", "inf", "tenth", ""] {
+            assert!(parse_part(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -105,35 +105,50 @@ impl Names {
         format!("{}.json", self.stem)
     }
 
-    /// Makes the directory and refuses to replace results of another picture.
+    /// Makes the directory and refuses to replace results of another picture. Tells how many expressions an earlier call
+    /// about this picture had.
     ///
     /// # Errors
     /// Bad input: the directory cannot be made, or holds results of another picture of this name.
-    pub(crate) fn claim(&self, digest: &str, expressions: usize) -> Result<()> {
+    pub(crate) fn claim(&self, digest: &str, expressions: usize) -> Result<usize> {
         fs::create_dir_all(&self.dir)
             .with_context(|| format!("cannot make the output directory {}", self.dir.display()))
             .or_bad_input()?;
-        let ours = |path: &Path| {
-            #[derive(Deserialize)]
-            struct Mark {
-                image_fnv1a: String,
-            }
-            let text = fs::read_to_string(path).ok();
-            text.and_then(|t| serde_json::from_str::<Mark>(&t).ok())
-                .is_some_and(|mark| mark.image_fnv1a == digest)
-        };
+        #[derive(Deserialize)]
+        struct Mark {
+            image_fnv1a: String,
+            #[serde(default)]
+            predictions: Vec<serde::de::IgnoredAny>,
+        }
         let json = self.dir.join(self.json());
         if json.exists() {
-            if ours(&json) {
-                return Ok(());
-            }
-            return Err(self.taken(&json));
+            let text = fs::read_to_string(&json).ok();
+            let mark = text.and_then(|text| serde_json::from_str::<Mark>(&text).ok());
+            return match mark.filter(|mark| mark.image_fnv1a == digest) {
+                Some(mark) => Ok(mark.predictions.len()),
+                None => Err(self.taken(&json)),
+            };
         }
         let others = (1..=expressions).map(|n| self.mask(n)).chain([self.overlay()]);
         match others.map(|name| self.dir.join(name)).find(|path| path.exists()) {
             Some(path) => Err(self.taken(&path)),
-            None => Ok(()),
+            None => Ok(0),
         }
+    }
+
+    /// Removes the masks of an earlier call about the same picture that the new one has not written over.
+    ///
+    /// # Errors
+    /// If a file cannot be removed.
+    pub(crate) fn remove_rest(&self, expressions: usize, earlier: usize) -> Result<()> {
+        for number in expressions + 1..=earlier {
+            let path = self.dir.join(self.mask(number));
+            if path.exists() {
+                fs::remove_file(&path)
+                    .with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     fn taken(&self, path: &Path) -> anyhow::Error {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result};
-use dmmi_train::{EpochRecord, Evaluation, StepRecord, Summary, Tables};
+use dmmi_train::{EpochRecord, Evaluation, PretrainRecord, StepRecord, Summary, Tables};
 use refzom_dataset::Dataset;
 
 use super::{Done, Example, gallery, plan, predict_command, shell};
@@ -29,20 +29,21 @@ pub(super) fn build(
     example: Option<&Example>,
 ) -> Result<ReportData> {
     let plan = done.plan;
-    let (steps, epochs) = history(done)?;
-    let training: f64 = steps.iter().map(|step| step.seconds).sum();
+    let history = history(done)?;
+    let pretraining: f64 = history.pretraining.iter().map(|step| step.seconds).sum();
+    let training: f64 = history.steps.iter().map(|step| step.seconds).sum();
     let headline = headline(done.evaluation, plan.settings.mini);
     let what = if plan.settings.mini { "DMMI quickstart, in miniature" } else { "DMMI quickstart" };
     Ok(ReportData {
         title: what.to_owned(),
-        summary: summary(done, training),
+        summary: summary(done, pretraining + training),
         remarks: remarks(done, &headline),
         headline,
         tables: tables(done.evaluation),
-        course: course(&steps, &epochs, plan.settings.mini),
+        course: course(&history, plan.settings.mini),
         gallery: gallery::sections(done.engine, dataset, done.evaluation)?,
         configuration: plan.train.to_toml()?,
-        environment: environment(done, training),
+        environment: environment(done, &history, training),
         commands: commands(done, example),
     })
 }
@@ -55,7 +56,7 @@ fn summary(done: &Done<'_>, training: f64) -> String {
         ""
     };
     format!(
-        "A DMMI of {} parameters, trained from scratch for {} on {} synthetic pictures and their sentences, then scored on {} pictures it never saw. Nothing was downloaded.{mini}",
+        "A DMMI of {} parameters, trained from scratch for {} on {} synthetic pictures, first its visual encoder on their objects' categories, then all of it on their sentences; scored on {} pictures it never saw. Nothing was downloaded.{mini}",
         count(done.engine.parameters()),
         duration(training),
         plan.synthetic.train_scenes,
@@ -192,7 +193,7 @@ fn gres(tables: &Tables) -> Vec<Option<f64>> {
     scores
 }
 
-fn course(steps: &[StepRecord], epochs: &[EpochRecord], mini: bool) -> Course {
+fn course(history: &History, mini: bool) -> Course {
     let step = |record: &StepRecord| StepPoint {
         step: record.step as u64,
         total: record.stats.total,
@@ -206,12 +207,12 @@ fn course(steps: &[StepRecord], epochs: &[EpochRecord], mini: bool) -> Course {
         let point = |e: &EpochRecord| Some((e.epoch as f64, value(e.val.as_ref()?)?));
         ScoreLine {
             name: name.to_owned(),
-            points: epochs.iter().filter_map(point).collect(),
+            points: history.epochs.iter().filter_map(point).collect(),
             target: targets.map(|targets| targets[index]),
         }
     };
     Course {
-        steps: steps.iter().map(step).collect(),
+        steps: history.steps.iter().map(step).collect(),
         scores: vec![
             line(0, "oIoU", |s| s.overall_iou),
             line(1, "mIoU", |s| s.mean_iou),
@@ -221,25 +222,50 @@ fn course(steps: &[StepRecord], epochs: &[EpochRecord], mini: bool) -> Course {
 }
 
 /// All steps and epochs of the run, those before an interruption included.
-fn history(done: &Done<'_>) -> Result<(Vec<StepRecord>, Vec<EpochRecord>)> {
+#[derive(Default)]
+struct History {
+    pretraining: Vec<PretrainRecord>,
+    steps: Vec<StepRecord>,
+    epochs: Vec<EpochRecord>,
+}
+
+fn history(done: &Done<'_>) -> Result<History> {
     let path = done.plan.out.join("metrics.jsonl");
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let (mut steps, mut epochs) = (Vec::new(), Vec::new());
+    let mut history = History::default();
     for line in text.lines() {
         let bad = || format!("{} has a line that is no record", path.display());
         let mut value: serde_json::Value = serde_json::from_str(line).with_context(bad)?;
         let kind = value.as_object_mut().and_then(|o| o.remove("kind")).unwrap_or_default();
         match kind.as_str() {
-            Some("step") => steps.push(serde_json::from_value(value).with_context(bad)?),
-            Some("epoch") => epochs.push(serde_json::from_value(value).with_context(bad)?),
+            Some("pretrain") => {
+                history.pretraining.push(serde_json::from_value(value).with_context(bad)?);
+            }
+            Some("step") => history.steps.push(serde_json::from_value(value).with_context(bad)?),
+            Some("epoch") => history.epochs.push(serde_json::from_value(value).with_context(bad)?),
             _ => {}
         }
     }
-    Ok((steps, epochs))
+    Ok(history)
 }
 
-fn environment(done: &Done<'_>, training: f64) -> Vec<(String, String)> {
+/// How far the visual encoder came with the categories: the mean over the last steps.
+fn categories(pretraining: &[PretrainRecord]) -> String {
+    let last = &pretraining[pretraining.len().saturating_sub(100)..];
+    if last.is_empty() {
+        return "not trained on them".to_owned();
+    }
+    let right: f64 = last.iter().map(|step| step.accuracy).sum::<f64>() / last.len() as f64;
+    format!(
+        "{}, {} steps; at the end {:.1} % of the objects' cells right",
+        duration(pretraining.iter().map(|step| step.seconds).sum()),
+        pretraining.len(),
+        100.0 * right
+    )
+}
+
+fn environment(done: &Done<'_>, history: &History, training: f64) -> Vec<(String, String)> {
     let cores =
         std::thread::available_parallelism().map_or("unknown".to_owned(), |n| n.to_string());
     let threads = std::env::var("RAYON_NUM_THREADS").unwrap_or_else(|_| cores.clone());
@@ -251,6 +277,7 @@ fn environment(done: &Done<'_>, training: f64) -> Vec<(String, String)> {
         ("processor cores", cores),
         ("threads", threads),
         ("training", format!("{}, {} steps{sessions}", duration(training), done.outcome.step)),
+        ("before it, the visual encoder on categories", categories(&history.pretraining)),
         (
             "scoring",
             format!(

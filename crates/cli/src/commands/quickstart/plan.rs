@@ -9,8 +9,9 @@ use dmmi_train::{TrainConfig, ValConfig, recipes};
 use refzom_dataset::SyntheticConfig;
 use serde::{Deserialize, Serialize};
 
-use super::super::synth::Preset;
+use super::super::synth::{Preset, in_miniature};
 use crate::exit::{OrBadInput, bad_input};
+use crate::file;
 
 /// The recipe's schedule is made for at most so many minutes on two CPU cores, everything included. There is
 /// no limit by the clock: it would cut the schedule short on a slower machine, and no two runs would be alike.
@@ -69,13 +70,14 @@ impl Plan {
             split.dir.clone_from(&data);
         }
         if settings.mini {
-            train.schedule.epochs = 2;
-            train.schedule.batch_size = 8;
-            train.schedule.warmup_steps = train.schedule.warmup_steps.min(2);
-            train.eval.batch_size = 8;
+            in_miniature(&mut train, 2);
         } else {
-            let epochs = train.schedule.epochs as f64 * settings.minutes / RECIPE_MINUTES;
-            train.schedule.epochs = epochs.round().clamp(1.0, 100_000.0) as usize;
+            let longer = settings.minutes / RECIPE_MINUTES;
+            let times = |n: usize| (n as f64 * longer).round().clamp(1.0, 100_000.0) as usize;
+            train.schedule.epochs = times(train.schedule.epochs);
+            if let Some(pretrain) = &mut train.pretrain {
+                pretrain.steps = times(pretrain.steps);
+            }
         }
         Ok(plan(train))
     }
@@ -137,7 +139,7 @@ impl Plan {
             ));
         }
         let text = serde_json::to_string(&self.settings).context("cannot write the settings")?;
-        super::write(&marker, text.as_bytes())?;
+        file::save(&marker, text.as_bytes())?;
         Ok(State::New)
     }
 }

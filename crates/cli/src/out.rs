@@ -1,0 +1,28 @@
+//! Standard output: results and nothing else. A reader that has seen enough (`| head`) is no failure.
+
+use std::fmt;
+use std::io::{ErrorKind, Write};
+
+use anyhow::Context;
+
+/// `println!` that answers with an error where `println!` panics.
+macro_rules! say {
+    ($($part:tt)*) => { $crate::out::line(format_args!($($part)*)) };
+}
+pub(crate) use say;
+
+const CONTEXT: &str = "cannot write to standard output";
+
+/// Writes a line to standard output.
+///
+/// # Errors
+/// If it is closed, or the disk behind it full.
+pub(crate) fn line(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
+    writeln!(std::io::stdout().lock(), "{text}").context(CONTEXT)
+}
+
+/// Whether the error is that nobody reads standard output any more.
+pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
+    let closed = |io: &std::io::Error| io.kind() == ErrorKind::BrokenPipe;
+    error.to_string() == CONTEXT && error.root_cause().downcast_ref().is_some_and(closed)
+}
