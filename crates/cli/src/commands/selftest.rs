@@ -130,11 +130,12 @@ fn golden(device: &Device, name: &str, dir: &Path, case: Option<&str>) -> anyhow
             known.join(", ")
         ));
     }
-    let mut misses = 0;
+    let (mut misses, mut compared) = (0, 0);
     for (title, precision) in [("f32", Precision::F32), ("mixed precision", Precision::Bf16)] {
         let started = Instant::now();
         let report = dmmi_parity::run_directory_on(device, dir, precision, case, Printing::Misses)?;
         misses += report.misses();
+        compared += report.lines.len();
         if report.lines.is_empty() {
             say!("reference cases on {name}, {title}: none of these is compared so")?;
             continue;
@@ -146,6 +147,12 @@ fn golden(device: &Device, name: &str, dir: &Path, case: Option<&str>) -> anyhow
             report.misses(),
             started.elapsed().as_secs_f64()
         )?;
+    }
+    if compared == 0 {
+        let dir = dir.display();
+        return Err(bad_input!(
+            "none of the cases asked for in {dir} computes on {name}; use xtask parity for those"
+        ));
     }
     Ok(misses)
 }
