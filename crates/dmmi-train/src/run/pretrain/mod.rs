@@ -151,7 +151,11 @@ impl Run {
                 source.batches(scope, done..cfg.steps, data.workers, data.prefetch)?;
             for step in done..cfg.steps {
                 if options.stop.load(Ordering::Relaxed) {
-                    return save(&learner, step).map(Some);
+                    let folder = save(&learner, step)?;
+                    let steps = cfg.steps;
+                    observer
+                        .note(&format!("visual encoder: stopped after {step} of {steps} steps"))?;
+                    return Ok(Some(folder));
                 }
                 let clock = Instant::now();
                 let batch = batches.next()?;
