@@ -5,6 +5,7 @@ mod bert;
 mod grid;
 pub mod names;
 mod resnet;
+mod sizes;
 mod stage;
 mod swin;
 

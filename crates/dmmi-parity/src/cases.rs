@@ -105,8 +105,12 @@ pub fn find(dir: &Path) -> Result<(Vec<Found>, Vec<String>)> {
 /// # Errors
 /// When the directory or a sidecar cannot be read.
 pub fn names(dir: &Path) -> Result<Vec<String>> {
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(find(dir)?.0.iter().map(|(path, ..)| stem(path)).collect())
+}
+
+/// The name of the case of a sidecar.
+fn stem(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Runs every case of a directory. A filter that is part of a case's name picks cases, any other one quantities.
@@ -135,22 +139,20 @@ pub fn run_directory_on(
     print: Printing,
 ) -> Result<Report> {
     let (mut cases, others) = find(dir)?;
-    let stem = |path: &Path| path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let picks_cases = filter.is_some_and(|f| cases.iter().any(|(path, ..)| stem(path).contains(f)));
     if let (true, Some(f)) = (picks_cases, filter) {
         cases.retain(|(path, ..)| stem(path).contains(f));
     }
-    let some = !cases.is_empty();
+    if cases.is_empty() {
+        bail!("no golden case in {}; expected sidecars such as g1_tiny_swin.json", dir.display());
+    }
     if precision == Precision::Bf16 {
         cases.retain(|(.., kind)| *kind == Kind::Network);
     } else if !device.is_cpu() {
         cases.retain(|(.., kind)| matches!(kind, Kind::Network | Kind::Units));
     }
-    if cases.is_empty() && some {
-        return Ok(Report::new(precision, None, print).on(device));
-    }
     if cases.is_empty() {
-        bail!("no golden case in {}; expected sidecars such as g1_tiny_swin.json", dir.display());
+        return Ok(Report::new(precision, None, print).on(device));
     }
     let quantities = filter.filter(|_| !picks_cases).map(str::to_string);
     let mut report = Report::new(precision, quantities, print).on(device);

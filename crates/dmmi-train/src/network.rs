@@ -61,11 +61,19 @@ impl Network {
     /// # Errors
     /// [`Error::Tensor`] when memory runs out.
     pub fn optimizer(&self, cfg: &OptimizerConfig) -> Result<(AdamW, Vec<(String, Var)>)> {
-        let groups = param_groups(self.store.parameters(), cfg);
-        let trained = groups.iter().flat_map(|group| group.params.iter().cloned()).collect();
-        let adamw = AdamWConfig { beta1: cfg.betas[0], beta2: cfg.betas[1], eps: cfg.eps };
-        Ok((AdamW::new(groups, adamw)?, trained))
+        optimizer_of(self.store.parameters(), cfg)
     }
+}
+
+/// An optimiser over those of `params` that `cfg` trains, and these.
+pub(crate) fn optimizer_of(
+    params: Vec<(String, Var)>,
+    cfg: &OptimizerConfig,
+) -> Result<(AdamW, Vec<(String, Var)>)> {
+    let groups = param_groups(params, cfg);
+    let trained = groups.iter().flat_map(|group| group.params.iter().cloned()).collect();
+    let adamw = AdamWConfig { beta1: cfg.betas[0], beta2: cfg.betas[1], eps: cfg.eps };
+    Ok((AdamW::new(groups, adamw)?, trained))
 }
 
 /// Both backbones have four stages.

@@ -27,7 +27,7 @@ impl CategoryMaps {
     /// The pictures of `dataset`, which is (part of) a split of `cfg`, and their objects in the annotation file of `cfg`.
     ///
     /// # Errors
-    /// The file cannot be read, or tells no categories, as those of one's own sets.
+    /// The file cannot be read, or tells no category of these objects; in one's own sets the key `category` does.
     pub fn open(cfg: &DatasetConfig, dataset: &Dataset) -> Result<Self, DataError> {
         let annotations = Annotations::open(cfg)?;
         let file = annotations.file().to_path_buf();

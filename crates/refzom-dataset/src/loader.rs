@@ -6,6 +6,7 @@
 use std::any::Any;
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -143,7 +144,9 @@ impl Loader {
         let LoaderConfig { shard, batch_size, drop_last, .. } = self.cfg;
         let batches = shard.batches(&self.sampler.epoch(epoch), batch_size, drop_last);
         let plan = Plan { preparer: Arc::clone(&self.preparer), batches, epoch };
-        Batches::start(Arc::new(plan), start_at_batch, self.batches(), &self.cfg)
+        let make = move |number, stop: &dyn Fn() -> bool| plan.make(number, stop);
+        let steps = start_at_batch..self.batches();
+        Batches::start(Arc::new(make), steps, self.cfg.workers, self.cfg.prefetch)
     }
 }
 
@@ -158,7 +161,7 @@ impl Plan {
     /// `None` if the work was stopped. A panic becomes an error that names the file.
     fn make(&self, number: usize, stop: &dyn Fn() -> bool) -> Option<Result<Batch, DataError>> {
         let at_work = Cell::new(None);
-        let work = || -> Option<Result<Batch, DataError>> {
+        let work = || {
             let batch = &self.batches[number];
             let (h, w) = self.preparer.size();
             let mut images = Vec::with_capacity(batch.len() * 3 * h * w);
@@ -176,13 +179,25 @@ impl Plan {
             }
             Some(Batch::collect(words, images, masks, (h, w)))
         };
-        catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        caught(work, || {
             let sample = at_work.get().and_then(|index| self.preparer.samples().get(index));
-            let name = sample.map_or_else(|| format!("batch {number}"), |s| s.to_string());
-            Some(Err(DataError::Worker { name, message: panic_message(&*panic) }))
+            sample.map_or_else(|| format!("batch {number}"), |s| s.to_string())
         })
     }
 }
+
+/// Does `work`; a panic in it becomes an error that has the name of what it was about.
+fn caught<T>(
+    work: impl FnOnce() -> Option<Result<T, DataError>>,
+    name: impl FnOnce() -> String,
+) -> Option<Result<T, DataError>> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        Some(Err(DataError::Worker { name: name(), message: panic_message(&*panic) }))
+    })
+}
+
+/// Makes the batch of a number; `None` if what it is given says that the work was stopped.
+type Make<T> = dyn Fn(usize, &dyn Fn() -> bool) -> Option<Result<T, DataError>> + Send + Sync;
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
@@ -190,36 +205,55 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// The batches of one epoch, in order. After an error there are no more. Dropping it stops the threads.
-pub struct Batches {
+pub struct Batches<T = Batch> {
     /// Set by others: stop waiting.
     interrupt: Option<Arc<AtomicBool>>,
-    plan: Arc<Plan>,
+    make: Arc<Make<T>>,
     next: usize,
     end: usize,
     stop: Arc<AtomicBool>,
-    ready: Option<Receiver<(usize, Result<Batch, DataError>)>>,
+    ready: Option<Receiver<(usize, Result<T, DataError>)>>,
     tokens: Option<Sender<()>>,
-    early: BTreeMap<usize, Result<Batch, DataError>>,
+    early: BTreeMap<usize, Result<T, DataError>>,
     threads: Vec<JoinHandle<()>>,
 }
 
-impl std::fmt::Debug for Batches {
+impl<T> std::fmt::Debug for Batches<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Batches").field("next", &self.next).field("end", &self.end).finish()
     }
 }
 
-impl Batches {
-    fn start(
-        plan: Arc<Plan>,
-        from: usize,
-        end: usize,
-        cfg: &LoaderConfig,
+impl<T: Send + 'static> Batches<T> {
+    /// What `make` makes of each number of `steps`, in order, by `workers` threads of which at most `prefetch` results wait
+    /// (none: on the caller's thread when they are asked for). What is made must depend on its number only.
+    ///
+    /// # Errors
+    /// The threads cannot be started.
+    pub fn made_by(
+        make: impl Fn(usize) -> Result<T, DataError> + Send + Sync + 'static,
+        steps: Range<usize>,
+        workers: usize,
+        prefetch: usize,
     ) -> Result<Self, DataError> {
+        let make = move |number, stop: &dyn Fn() -> bool| {
+            let work = || (!stop()).then(|| make(number));
+            caught(work, || format!("batch {number}"))
+        };
+        Self::start(Arc::new(make), steps, workers, prefetch)
+    }
+
+    fn start(
+        make: Arc<Make<T>>,
+        steps: Range<usize>,
+        workers: usize,
+        prefetch: usize,
+    ) -> Result<Self, DataError> {
+        let Range { start: from, end } = steps;
         let stop = Arc::new(AtomicBool::new(false));
         let mut batches = Self {
             interrupt: None,
-            plan,
+            make,
             next: from.min(end),
             end,
             stop,
@@ -228,11 +262,11 @@ impl Batches {
             early: BTreeMap::new(),
             threads: Vec::new(),
         };
-        let workers = cfg.workers.min(end.saturating_sub(from));
+        let workers = workers.min(end.saturating_sub(from));
         if workers == 0 {
             return Ok(batches);
         }
-        let prefetch = cfg.prefetch.max(1);
+        let prefetch = prefetch.max(1);
         let (tokens, free) = bounded(prefetch);
         for _ in 0..prefetch {
             // There is room for every token.
@@ -243,7 +277,7 @@ impl Batches {
         batches.ready = Some(ready);
         batches.tokens = Some(tokens);
         for worker in 0..workers {
-            let (plan, stop) = (Arc::clone(&batches.plan), Arc::clone(&batches.stop));
+            let (make, stop) = (Arc::clone(&batches.make), Arc::clone(&batches.stop));
             let (free, done, counter) = (free.clone(), done.clone(), Arc::clone(&counter));
             let run = move || {
                 // The token comes before the number, or the slowest batch could starve.
@@ -253,7 +287,7 @@ impl Batches {
                         return;
                     }
                     let stopped = || stop.load(Ordering::Relaxed);
-                    let Some(made) = plan.make(number, &stopped) else { return };
+                    let Some(made) = make(number, &stopped) else { return };
                     let failed = made.is_err();
                     if done.send((number, made)).is_err() || failed {
                         return;
@@ -285,9 +319,9 @@ impl Batches {
         self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
-    fn receive(&mut self) -> Result<Batch, DataError> {
+    fn receive(&mut self) -> Result<T, DataError> {
         let Some(ready) = &self.ready else {
-            let made = self.plan.make(self.next, &|| self.interrupted());
+            let made = (self.make)(self.next, &|| self.interrupted());
             return made.unwrap_or(Err(DataError::Stopped));
         };
         loop {
@@ -314,8 +348,8 @@ impl Batches {
     }
 }
 
-impl Iterator for Batches {
-    type Item = Result<Batch, DataError>;
+impl<T: Send + 'static> Iterator for Batches<T> {
+    type Item = Result<T, DataError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.next >= self.end {
@@ -335,7 +369,7 @@ impl Iterator for Batches {
     }
 }
 
-impl Drop for Batches {
+impl<T> Drop for Batches<T> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Threads that wait for a token wake up when no sender is left.

@@ -3,6 +3,8 @@
 use candle_nn::Init;
 use serde::{Deserialize, Serialize};
 
+use crate::sizes::at_most;
+
 /// A BERT encoder without pooler.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,17 +65,13 @@ impl BertConfig {
         if sizes.contains(&0) || self.max_positions == 0 {
             return Err("vocab_size, hidden_size, num_heads, intermediate_size and max_positions must be positive".into());
         }
-        for (key, size, most) in [
+        at_most(&[
             ("vocab_size", self.vocab_size, 1 << 24),
             ("hidden_size", self.hidden_size, 1 << 16),
             ("intermediate_size", self.intermediate_size, 1 << 18),
             ("max_positions", self.max_positions, 1 << 20),
             ("num_layers", self.num_layers, 1 << 10),
-        ] {
-            if size > most {
-                return Err(format!("{key} {size} is beyond all reason; use at most {most}"));
-            }
-        }
+        ])?;
         if !self.hidden_size.is_multiple_of(self.num_heads) {
             return Err(format!(
                 "num_heads {} does not divide hidden_size {}",

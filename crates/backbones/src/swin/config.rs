@@ -3,6 +3,8 @@
 use candle_nn::Init;
 use serde::{Deserialize, Serialize};
 
+use crate::sizes::at_most;
+
 /// A Swin Transformer with four stages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -93,17 +95,13 @@ impl SwinConfig {
         if self.absolute_position.is_some_and(|cells| cells.contains(&0)) {
             return Err("absolute_position: give positive numbers of cells, or leave it out".into());
         }
-        for (key, size, most) in [
+        at_most(&[
             ("patch_size", self.patch_size, 1 << 10),
             ("embed_dim", self.embed_dim, 1 << 14),
             ("window_size", self.window_size, 1 << 10),
             ("mlp_ratio", self.mlp_ratio, 1 << 6),
             ("depths", self.depths.into_iter().max().unwrap_or(0), 1 << 10),
-        ] {
-            if size > most {
-                return Err(format!("{key} {size} is beyond all reason; use at most {most}"));
-            }
-        }
+        ])?;
         if self.depths.contains(&0) {
             return Err(format!("depths {:?}: every stage needs a block", self.depths));
         }

@@ -96,7 +96,6 @@ struct Row {
     title: String,
     /// The row whose run this one shares, because the configurations are equal.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[serde(default)]
     same_as: Option<String>,
     #[serde(flatten)]
     outcome: Outcome,

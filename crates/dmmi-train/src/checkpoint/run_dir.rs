@@ -143,11 +143,10 @@ pub fn find_checkpoint(path: impl AsRef<Path>) -> Result<PathBuf> {
     if path.join(super::WEIGHTS).is_file() {
         return Ok(path.to_path_buf());
     }
-    if path.file_name().is_some_and(|name| name == CHECKPOINTS)
-        && path.parent().is_some_and(Path::is_dir)
+    if path.ends_with(CHECKPOINTS)
+        && let Some(run) = path.parent().filter(|run| run.is_dir())
     {
-        // The folder in a run's folder that holds its checkpoints.
-        return find_checkpoint(path.parent().unwrap_or(path));
+        return find_checkpoint(run);
     }
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     let (root, prefixes): (&Path, &[&str]) = match (name, path.parent()) {

@@ -57,10 +57,11 @@ fn read(path: &Path) -> Result<String> {
             shown(path)
         ));
     }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| bad_input!("{} is not UTF-8 text; save it as UTF-8", shown(path)))?;
     // A byte order mark, as some editors write it, is no part of the first expression.
-    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    std::str::from_utf8(text)
+        .map(str::to_owned)
+        .map_err(|_| bad_input!("{} is not UTF-8 text; save it as UTF-8", shown(path)))
 }
 
 fn shown(path: &Path) -> String {

@@ -8,14 +8,16 @@ mod pictures;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Tensor, Var};
 use dmmi_model::names::FUSION;
 use nn_ops::names::fits;
-use nn_ops::{AdamW, AdamWConfig, Gradients, Mode, Tape, class_cross_entropy};
-use refzom_dataset::{CategoryMaps, ImageTransform};
+use nn_ops::{AdamW, Gradients, Mode, Tape, class_cross_entropy};
+use refzom_dataset::{
+    Batches, CategoryMaps, DataError, ImageTransform, Order, Sampler, TargetKind,
+};
 use serde::{Deserialize, Serialize};
 
 use self::head::{Head, PREFIX};
@@ -26,8 +28,7 @@ use crate::checkpoint::{
 };
 use crate::config::{OptimizerConfig, TrainConfig};
 use crate::error::{Error, Result};
-use crate::groups::param_groups;
-use crate::network::Network;
+use crate::network::{Network, optimizer_of};
 use crate::observe::{Observer, PretrainRecord};
 use crate::parts::{cut, in_parts};
 use crate::schedule::PolyDecay;
@@ -115,7 +116,11 @@ impl Run {
             },
             cells: (height.div_ceil(stride), width.div_ceil(stride)),
             batch_size: cfg.batch_size,
-            seed: self.config.seed ^ STREAM,
+            sampler: Sampler::new(
+                vec![TargetKind::One; pictures],
+                Order::Shuffled,
+                self.config.seed ^ STREAM,
+            ),
         };
         let head = Head::new(stages, classes, self.config.seed ^ STREAM, &device)?;
         let mut learner = Learner::new(&self.network, head, &self.config)?;
@@ -146,46 +151,45 @@ impl Run {
             })
         };
         let mut recent = Recent::default();
-        let stopped = std::thread::scope(|scope| {
-            let mut batches =
-                source.batches(scope, done..cfg.steps, data.workers, data.prefetch)?;
-            for step in done..cfg.steps {
-                if options.stop.load(Ordering::Relaxed) {
+        let make = move |step| source.batch(step);
+        let batches = Batches::made_by(make, done..cfg.steps, data.workers, data.prefetch)?;
+        let mut batches = batches.interrupted_by(Arc::clone(&options.stop));
+        for step in done..cfg.steps {
+            let clock = Instant::now();
+            let batch = match batches.next() {
+                None => break,
+                Some(Err(DataError::Stopped)) => {
                     let folder = save(&learner, step)?;
                     let steps = cfg.steps;
                     observer
                         .note(&format!("visual encoder: stopped after {step} of {steps} steps"))?;
                     return Ok(Some(folder));
                 }
-                let clock = Instant::now();
-                let batch = batches.next()?;
-                let lr = schedule.lr(step);
-                let found = learner.step(&batch, step, lr)?;
-                recent.add(&found);
-                observer.pretraining(&PretrainRecord {
-                    step: step + 1,
-                    steps: cfg.steps,
-                    lr,
-                    loss: found.loss,
-                    accuracy: found.right / found.objects.max(1.0),
-                    grad_norm: found.grad_norm,
-                    samples: cfg.batch_size,
-                    seconds: clock.elapsed().as_secs_f64(),
-                })?;
-                if (step + 1).is_multiple_of(every) && step + 1 < cfg.steps {
-                    save(&learner, step + 1)?;
-                }
+                Some(batch) => batch?,
+            };
+            let lr = schedule.lr(step);
+            let found = learner.step(&batch, step, lr)?;
+            recent.add(&found);
+            observer.pretraining(&PretrainRecord {
+                step: step + 1,
+                steps: cfg.steps,
+                lr,
+                loss: found.loss,
+                accuracy: found.right / found.objects.max(1.0),
+                grad_norm: found.grad_norm,
+                samples: cfg.batch_size,
+                seconds: clock.elapsed().as_secs_f64(),
+            })?;
+            if (step + 1).is_multiple_of(every) && step + 1 < cfg.steps {
+                save(&learner, step + 1)?;
             }
-            Ok::<_, Error>(None)
-        })?;
-        if stopped.is_none() {
-            observer.note(&format!(
-                "visual encoder: {} steps on {} categories in {pictures} pictures; of the last steps, {recent}",
-                cfg.steps,
-                classes - 1,
-            ))?;
         }
-        Ok(stopped)
+        observer.note(&format!(
+            "visual encoder: {} steps on {} categories in {pictures} pictures; of the last steps, {recent}",
+            cfg.steps,
+            classes - 1,
+        ))?;
+        Ok(None)
     }
 }
 
@@ -205,14 +209,11 @@ impl<'a> Learner<'a> {
             let alone = |rest: &str| !FUSION.iter().any(|(pattern, _)| fits(pattern, rest));
             name.strip_prefix(VISUAL).is_some_and(alone)
         };
-        let mut trained: Vec<(String, Var)> =
-            network.store.parameters().into_iter().filter(encoder).collect();
-        trained.extend(head.store.parameters());
-        let o = &settings.optimizer;
-        let even = OptimizerConfig { backbone_lr_scale: 1.0, ..o.clone() };
-        let groups = param_groups(trained.clone(), &even);
-        let adamw = AdamWConfig { beta1: o.betas[0], beta2: o.betas[1], eps: o.eps };
-        Ok(Self { network, head, optimizer: AdamW::new(groups, adamw)?, trained, settings })
+        let parameters = network.store.parameters().into_iter().filter(encoder);
+        let parameters = parameters.chain(head.store.parameters()).collect();
+        let even = OptimizerConfig { backbone_lr_scale: 1.0, ..settings.optimizer.clone() };
+        let (optimizer, trained) = optimizer_of(parameters, &even)?;
+        Ok(Self { network, head, optimizer, trained, settings })
     }
 
     fn step(&mut self, batch: &Pictures, step: usize, lr: f64) -> Result<Found> {
