@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use refzom_dataset::{
-    Batch, DataError, Dataset, DatasetConfig, EraseMode, ExpressionTokenizer, ImageTransform,
-    Loader, LoaderConfig, NounTagger, Order, PhraseEraser, Preparation, Replacement, Sampler,
-    Shard, TaggedWord, TargetKind,
+    Batch, Batches, DataError, Dataset, DatasetConfig, EraseMode, ExpressionTokenizer,
+    ImageTransform, Loader, LoaderConfig, NounTagger, Order, PhraseEraser, Preparation,
+    Replacement, Sampler, Shard, TaggedWord, TargetKind,
 };
 
 fn coco33() -> PathBuf {
@@ -284,5 +284,20 @@ fn a_panicking_worker_is_one_error_that_names_the_sample() {
             .collect();
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains("wine") && errors[0].contains("no word"), "{errors:?}");
+    }
+}
+
+#[test]
+fn anything_is_made_ahead_in_order_and_a_panic_is_an_error() {
+    for workers in [0, 1, 3] {
+        let made = Batches::made_by(|number| Ok(number * number), 2..7, workers, 2).unwrap();
+        let made: Vec<usize> = made.map(Result::unwrap).collect();
+        assert_eq!(made, [4, 9, 16, 25, 36], "{workers} workers");
+        let fails = |number| if number == 3 { panic!("no number") } else { Ok(number) };
+        let mut made = Batches::made_by(fails, 2..7, workers, 2).unwrap();
+        assert_eq!(made.next().unwrap().unwrap(), 2);
+        let error = made.next().unwrap().unwrap_err().to_string();
+        assert!(error.contains("batch 3") && error.contains("no number"), "{error}");
+        assert!(made.next().is_none());
     }
 }
