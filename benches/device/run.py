@@ -2,9 +2,11 @@
 """What a GPU is asked to show, in one call: the self-test, inference and training beside PyTorch, a short training.
 
 Needs target/device-bench/dmmi-cli.xz (`cargo xtask device-bench --pack`), a driver for CUDA 13, and a Python with torch,
-whose wheels also bring cuBLAS and cuDNN. Every step has its time limit; a step that fails is reported and the rest goes on.
+whose wheels also bring cuBLAS and cuDNN. The self-test, a run killed and resumed, and the quickstart go side by side while
+PyTorch compiles; then each program is timed alone. Every step has its time limit; a step that fails is reported and the rest
+goes on. All at once they hold up to 110 GiB of a GPU's memory; on a smaller one, choose with --only and --work.
 
-    python3 benches/device/run.py [--out DIR] [--minutes 9] [--only selftest,infer,train,quickstart,resume]
+    python3 benches/device/run.py [--out DIR] [--minutes 9] [--only selftest,resume,quickstart,speed]
 """
 
 import argparse
@@ -16,6 +18,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -47,9 +51,11 @@ def environment():
 
 
 class Session:
-    def __init__(self, out, seconds):
-        self.out, self.env, self.end = out, environment(), time.monotonic() + seconds
-        self.program = pathlib.Path("/tmp/dmmi-device-bench-cli")
+    def __init__(self, out, seconds, first):
+        self.out, self.env, self.end, self.first = out, environment(), time.monotonic() + seconds, first
+        # What is handed back is a few small files in `out`; the rest lies here.
+        self.work = pathlib.Path(tempfile.mkdtemp(prefix="dmmi-device-bench-"))
+        self.program = self.work / "dmmi-cli"
         with lzma.open(PACKED) as packed, open(self.program, "wb") as plain:
             shutil.copyfileobj(packed, plain)
         self.program.chmod(0o755)
@@ -83,12 +89,47 @@ class Session:
 
     def measure(self, title, command, limit):
         """The JSON that a bench program writes."""
-        path = self.out / f"{title}.json"
-        text = self.run(title, [*command, "--json", path], limit)
+        return self.json(title, self.run(title, [*command, "--json", self.work / f"{title}.json"], limit))
+
+    def json(self, title, text):
+        path = self.work / f"{title}.json"
         if not path.exists():
-            print("   " + " ".join((text or "").split())[-300:])
+            print(f"   {title}: " + " ".join((text or "").split())[-300:])
             return None
-        return json.loads(path.read_text())
+        result = json.loads(path.read_text())
+        with open(self.out / "results.jsonl", "a") as file:
+            file.write(json.dumps({"title": title} | result) + "\n")
+        return result
+
+
+class Peer:
+    """A PyTorch program that gets ready (imports, compiles) beside others and is timed once its gate opens, alone."""
+
+    def __init__(self, s, title, command):
+        self.s, self.title, self.gate = s, title, s.work / f"{title}.gate"
+        command = [str(c) for c in [*command, "--json", s.work / f"{title}.json", "--gate", self.gate]]
+        self.log = open(s.work / f"{title}.txt", "w+")
+        self.child = subprocess.Popen(command, cwd=ROOT, env=s.env, stdout=self.log, stderr=subprocess.STDOUT)
+
+    def ready_file(self):
+        return pathlib.Path(f"{self.gate}.ready")
+
+    def ready(self):
+        return self.ready_file().exists() or self.child.poll() is not None
+
+    def measure(self, limit):
+        self.gate.touch()
+        try:
+            self.child.wait(max(1, min(limit, self.s.end - time.monotonic())))
+        except subprocess.TimeoutExpired:
+            print(f"-- {self.title}: time limit")
+            self.stop()
+        self.log.seek(0)
+        return self.s.json(self.title, self.log.read())
+
+    def stop(self):
+        self.child.kill()
+        self.child.wait()
 
 
 def selftest(s):
@@ -98,38 +139,47 @@ def selftest(s):
     print(f"   misses: {sum('MISS' in l for l in text.splitlines())}")
 
 
-def compare(s, mode, compiled, chosen):
-    print(f"\n| {mode}, Swin-B + BERT-base, 480 x 480 | dmmi ms | images/s | peak GiB | TFLOP/s | % of matmul | torch eager ms | peak GiB | torch compiled ms | ratio to best |\n|---|---|---|---|---|---|---|---|---|---|")
-    for m, batch, dtype in WORK:
-        if m != mode or (chosen and f"{m}-{batch}-{dtype}" not in chosen):
-            continue
-        iters, warmup = (10, 4) if batch < 32 else (5, 2)
-        common = ["--mode", mode, "--device", "cuda", "--batch", batch, "--dtype", dtype, "--iters", iters, "--warmup", warmup, "--no-parts"]
-        ours = s.measure(f"{mode}-{batch}-{dtype}-dmmi", [s.program, "bench", *common], 60)
-        peers = {}
-        for name, extra in (("eager", []), ("compiled", ["--compile", "--channels-last"])):
-            # Compiling takes one to three minutes, with the machine to itself.
-            if name == "eager" or f"{m}-{batch}-{dtype}" in compiled:
-                limit = 60 if name == "eager" else 240
-                peers[name] = s.measure(f"{mode}-{batch}-{dtype}-torch-{name}", [sys.executable, PEER, *common, *extra], limit)
-                if extra:
-                    s.keep_compiled()
+def common(mode, batch, dtype):
+    iters, warmup = (10, 4) if batch < 32 else (6, 2)
+    return ["--mode", mode, "--device", "cuda", "--batch", batch, "--dtype", dtype, "--iters", iters, "--warmup", warmup, "--no-parts"]
+
+
+def start_peers(s, chosen, compiled):
+    """PyTorch's programs, all getting ready at once: (mode, batch, arithmetic, how) to Peer."""
+    peers = {}
+    for work in chosen:
+        name = "{}-{}-{}".format(*work)
+        command = [sys.executable, PEER, *common(*work)]
+        if name in compiled:
+            peers[*work, "compiled"] = Peer(s, f"{name}-torch-compiled", [*command, "--compile", "--channels-last"])
+        peers[*work, "eager"] = Peer(s, f"{name}-torch-eager", command)
+    return peers
+
+
+def compare(s, chosen, peers):
+    gib = lambda d: f"{d['memory']['device_peak_mib'] / 1024:.2f}" if d else "-"
+    ms = lambda d: f"{d['total_ms']:.2f}" if d else "-"
+    ratio = lambda a, b: f"{a['total_ms'] / b['total_ms']:.2f}" if b else "-"
+    print("\n| Swin-B + BERT-base, 480 x 480 | dmmi ms | images/s | peak GiB | TFLOP/s | % of matmul | eager ms | peak GiB | ratio "
+          "| compiled ms | peak GiB | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
+    for mode, batch, dtype in chosen:
+        work = mode, batch, dtype
+        ours = s.measure("{}-{}-{}-dmmi".format(*work), [s.program, "bench", *common(*work)], 60)
+        eager, compiled = (peers[*work, how].measure(60) if (*work, how) in peers else None for how in ("eager", "compiled"))
         if ours is None:
             continue
-        flops = sum(ours["flops"].values())
-        rate = flops / ours["total_ms"] / 1e9
-        gib = lambda d: f"{d['memory']['device_peak_mib'] / 1024:.1f}" if d else "-"
-        ms = lambda d: f"{d['total_ms']:.1f}" if d else "-"
-        known = [d["total_ms"] for d in peers.values() if d]
-        ratio = f"{ours['total_ms'] / min(known):.2f}" if known else "-"
-        print(f"| batch {batch}, {dtype} | {ms(ours)} | {ours['images_per_s']:.1f} | {gib(ours)} | {rate:.0f} | {100 * rate * 1e3 / ours['matmul_gflops']:.0f} "
-              f"| {ms(peers.get('eager'))} | {gib(peers.get('eager'))} | {ms(peers.get('compiled'))} | {ratio} |", flush=True)
+        rate = sum(ours["flops"].values()) / ours["total_ms"] / 1e9
+        print(f"| {mode} {batch}, {dtype} | {ms(ours)} | {ours['images_per_s']:.1f} | {gib(ours)} | {rate:.0f} | {100 * rate * 1e3 / ours['matmul_gflops']:.0f} "
+              f"| {ms(eager)} | {gib(eager)} | {ratio(ours, eager)} | {ms(compiled)} | {gib(compiled)} | {ratio(ours, compiled)} |", flush=True)
 
 
 def quickstart(s):
-    out = s.out / "quickstart"
-    text = s.run("quickstart", [s.program, "quickstart", "--device", "cuda", "--out", out], 240) or ""
+    run = s.work / "quickstart"
+    text = s.run("quickstart", [s.program, "quickstart", "--device", "cuda", "--quiet", "--out", run], s.first) or ""
     print("\n".join("   " + l for l in text.splitlines()[-25:]))
+    for name in ("test.json", "metrics.jsonl", "report.html"):
+        if (run / name).exists():
+            shutil.copy(run / name, s.out / f"quickstart-{name}")
 
 
 RESUME = """
@@ -157,7 +207,7 @@ keep_last = 3
 
 def killed(s):
     """Killed with SIGKILL five times and resumed: the losses of an undisturbed run, and of a second undisturbed one."""
-    root = s.out / "resume"
+    root = s.work / "resume"
     root.mkdir(exist_ok=True)
     s.run("data", [s.program, "quickstart", "--mini", "--device", "cuda", "--out", root / "mini"], 60)
     (root / "run.toml").write_text(RESUME.format(data=root / "mini/data"))
@@ -193,26 +243,41 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path(os.environ.get("OUT", ROOT / "target/device-bench/out")))
     p.add_argument("--minutes", type=float, default=9.0, help="all together")
-    p.add_argument("--only", default="selftest,infer,train,quickstart,resume", help="steps, separated by commas")
-    p.add_argument("--work", default="", help="of inference and training only these, such as train-8-bf16,infer-1-tf32")
-    p.add_argument("--compiled", default="train-8-bf16", help="work that PyTorch does compiled, too, which takes most of the time; empty: none")
+    p.add_argument("--first-minutes", type=float, default=5.5, help="for the checks, the quickstart and PyTorch's compiler; then is timed")
+    p.add_argument("--only", default="selftest,resume,quickstart,speed", help="steps, separated by commas")
+    names = lambda text: [w for w in text.split(",") if w]
+    p.add_argument("--work", type=names, default=["{}-{}-{}".format(*w) for w in WORK], help="what is timed, such as train-8-bf16,infer-1-tf32")
+    p.add_argument("--compiled", type=names, default=["{}-{}-{}".format(*w) for w in WORK if w[2] == "bf16"], help="of it, what PyTorch does compiled, too")
+    p.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="PyTorch beside it")
     args = p.parse_args()
     if not PACKED.exists():
         sys.exit(f"error: {PACKED} is missing; make it with `cargo xtask device-bench --pack` and bring it here")
     args.out.mkdir(parents=True, exist_ok=True)
-    s = Session(args.out, args.minutes * 60)
+    s = Session(args.out, args.minutes * 60, args.first_minutes * 60)
     s.run("GPU", ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"], 20)
     steps = args.only.split(",")
-    if "selftest" in steps:
-        selftest(s)
-    for mode in ("infer", "train"):
-        if mode in steps:
-            names = lambda text: [w for w in text.split(",") if w]
-            compare(s, mode, names(args.compiled), names(args.work))
-    if "quickstart" in steps:
-        quickstart(s)
-    if "resume" in steps:
-        killed(s)
+    begun = time.monotonic()
+    work = sorted((w for w in ((m, int(b), d) for m, b, d in (name.split("-") for name in args.work))), key=lambda w: WORK.index(w))
+    peers = start_peers(s, work, args.compiled) if "speed" in steps and args.peers else {}
+    # Side by side: none of these is timed.
+    untimed = [threading.Thread(target=f, args=(s,)) for name, f in (("selftest", selftest), ("resume", killed), ("quickstart", quickstart)) if name in steps]
+    for thread in untimed:
+        thread.start()
+    for thread in untimed:
+        thread.join()
+    while not all(peer.ready() for peer in peers.values()) and time.monotonic() - begun < s.first:
+        time.sleep(0.1)
+    for key, peer in list(peers.items()):
+        if not peer.ready():
+            print(f"-- {peer.title}: not ready in time")
+            peer.stop()
+            del peers[key]
+    print(f"-- timing from here, after {time.monotonic() - begun:.0f} s")
+    if "speed" in steps:
+        compare(s, work, peers)
+    for peer in peers.values():
+        peer.stop()
+    s.keep_compiled()
 
 
 if __name__ == "__main__":

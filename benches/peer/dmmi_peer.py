@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import json
 import os
+import pathlib
 import statistics
 import sys
 import time
@@ -704,6 +705,13 @@ def since_start():
         return float(file.read().split()[0]) - ticks / os.sysconf("SC_CLK_TCK")
 
 
+def wait(gate):
+    """Says that this program is ready, and waits until it may measure: others get ready meanwhile."""
+    pathlib.Path(gate + ".ready").touch()
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+
+
 def matmul_peak(device, dtype):
     n = 8192 if device.type == "cuda" else 1024
     a, b = (torch.rand(n, n, device=device, dtype=dtype) for _ in range(2))
@@ -735,6 +743,7 @@ def arguments():
     p.add_argument("--warmup", type=int, default=1)
     p.add_argument("--iters", type=int, default=5)
     p.add_argument("--no-parts", action="store_true", help="no separate pass for the time of each part")
+    p.add_argument("--gate", help="once ready (compiled, or on the CPU) write this file with .ready added, and wait until the file itself is there")
     p.add_argument("--weights", help="safetensors of dmmi-cli bench --save-weights")
     p.add_argument("--check", help="safetensors of dmmi-cli bench --save-outputs: compare with it")
     p.add_argument("--json", "--out-json", dest="json", help="write the JSON here instead of printing it")
@@ -773,6 +782,8 @@ def main():
         load(model, args.weights)
     parameters = sum(p.numel() for p in model.parameters())
     bf16 = args.dtype == "bf16"
+    if args.gate and not args.compile:
+        wait(args.gate)
     model = model.to(device, torch.bfloat16 if bf16 and not train else None)
     if args.channels_last:
         model = model.to(memory_format=torch.channels_last)
@@ -842,6 +853,14 @@ def main():
     del outputs
     for _ in range(args.warmup):
         step()
+    if args.gate and args.compile:
+        CLOCK.sync()
+        torch.cuda.empty_cache()
+        wait(args.gate)
+        for _ in range(args.warmup):
+            step()
+    if args.compile and device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # of the compiled step alone: the first pass was eager
     times = []
     for _ in range(args.iters):
         CLOCK.sync()
