@@ -3,8 +3,9 @@
 
 Needs target/device-bench/dmmi-cli.xz (`cargo xtask device-bench --pack`), a driver for CUDA 13, and a Python with torch,
 whose wheels also bring cuBLAS and cuDNN. The self-test, a run killed and resumed, and the quickstart go side by side while
-PyTorch compiles; then each program is timed alone. Every step has its time limit; a step that fails is reported and the rest
-goes on. All at once they hold up to 110 GiB of a GPU's memory; on a smaller one, choose with --only and --work.
+PyTorch compiles; then each program is timed, beside nothing but what is still being compiled. Every step has its time limit;
+a step that fails is reported and the rest goes on. All at once they hold up to 110 GiB of a GPU's memory; on a smaller one,
+choose with --only and --work.
 
     python3 benches/device/run.py [--out DIR] [--minutes 9] [--only selftest,resume,quickstart,speed]
 """
@@ -30,6 +31,7 @@ COMPILED = ROOT / "target/device-bench/inductor.tar.xz"
 # (mode, batch, arithmetic of ours and of the peer)
 WORK = [("infer", b, d) for b in (1, 8, 32) for d in ("tf32", "bf16")] + [("train", b, d) for b in (8, 32) for d in ("tf32", "bf16")]
 
+NAMES = ["{}-{}-{}".format(*w) for w in WORK]
 INDUCTOR = pathlib.Path("/tmp/dmmi-inductor")
 
 
@@ -140,19 +142,17 @@ def selftest(s):
 
 
 def common(mode, batch, dtype):
-    iters, warmup = (10, 4) if batch < 32 else (6, 2)
+    iters, warmup = (10, 4) if batch < 32 else (6, 3)
     return ["--mode", mode, "--device", "cuda", "--batch", batch, "--dtype", dtype, "--iters", iters, "--warmup", warmup, "--no-parts"]
 
 
-def start_peers(s, chosen, compiled):
+def start_peers(s, eager, compiled):
     """PyTorch's programs, all getting ready at once: (mode, batch, arithmetic, how) to Peer."""
     peers = {}
-    for work in chosen:
-        name = "{}-{}-{}".format(*work)
-        command = [sys.executable, PEER, *common(*work)]
-        if name in compiled:
-            peers[*work, "compiled"] = Peer(s, f"{name}-torch-compiled", [*command, "--compile", "--channels-last"])
-        peers[*work, "eager"] = Peer(s, f"{name}-torch-eager", command)
+    for chosen, how, extra in ((compiled, "compiled", ["--compile", "--channels-last"]), (eager, "eager", [])):
+        for work in chosen:
+            title = "{}-{}-{}-torch-{}".format(*work, how)
+            peers[*work, how] = Peer(s, title, [sys.executable, PEER, *common(*work), *extra])
     return peers
 
 
@@ -160,16 +160,22 @@ def compare(s, chosen, peers):
     gib = lambda d: f"{d['memory']['device_peak_mib'] / 1024:.2f}" if d else "-"
     ms = lambda d: f"{d['total_ms']:.2f}" if d else "-"
     ratio = lambda a, b: f"{a['total_ms'] / b['total_ms']:.2f}" if b else "-"
+    measured = lambda work, how, limit: peers[*work, how].measure(limit) if (*work, how) in peers else None
+    rows = []
+    for work in chosen:
+        ours = s.measure("{}-{}-{}-dmmi".format(*work), [s.program, "bench", *common(*work)], 60)
+        rows.append((work, ours, measured(work, "eager", 60)))
+        if ours:
+            print(f"   {work}: {ms(ours)} ms, {gib(ours)} GiB; eager {ms(rows[-1][2])} ms, {gib(rows[-1][2])} GiB", flush=True)
+    # Compiling takes longest, so what is compiled comes last.
     print("\n| Swin-B + BERT-base, 480 x 480 | dmmi ms | images/s | peak GiB | TFLOP/s | % of matmul | eager ms | peak GiB | ratio "
           "| compiled ms | peak GiB | ratio |\n|---|---|---|---|---|---|---|---|---|---|---|---|")
-    for mode, batch, dtype in chosen:
-        work = mode, batch, dtype
-        ours = s.measure("{}-{}-{}-dmmi".format(*work), [s.program, "bench", *common(*work)], 60)
-        eager, compiled = (peers[*work, how].measure(60) if (*work, how) in peers else None for how in ("eager", "compiled"))
+    for work, ours, eager in rows:
+        compiled = measured(work, "compiled", 600)
         if ours is None:
             continue
         rate = sum(ours["flops"].values()) / ours["total_ms"] / 1e9
-        print(f"| {mode} {batch}, {dtype} | {ms(ours)} | {ours['images_per_s']:.1f} | {gib(ours)} | {rate:.0f} | {100 * rate * 1e3 / ours['matmul_gflops']:.0f} "
+        print(f"| {work[0]} {work[1]}, {work[2]} | {ms(ours)} | {ours['images_per_s']:.1f} | {gib(ours)} | {rate:.0f} | {100 * rate * 1e3 / ours['matmul_gflops']:.0f} "
               f"| {ms(eager)} | {gib(eager)} | {ratio(ours, eager)} | {ms(compiled)} | {gib(compiled)} | {ratio(ours, compiled)} |", flush=True)
 
 
@@ -243,12 +249,12 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", type=pathlib.Path, default=pathlib.Path(os.environ.get("OUT", ROOT / "target/device-bench/out")))
     p.add_argument("--minutes", type=float, default=9.0, help="all together")
-    p.add_argument("--first-minutes", type=float, default=5.5, help="for the checks, the quickstart and PyTorch's compiler; then is timed")
+    p.add_argument("--first-minutes", type=float, default=5.0, help="for the checks and the quickstart; then is timed")
     p.add_argument("--only", default="selftest,resume,quickstart,speed", help="steps, separated by commas")
-    names = lambda text: [w for w in text.split(",") if w]
-    p.add_argument("--work", type=names, default=["{}-{}-{}".format(*w) for w in WORK], help="what is timed, such as train-8-bf16,infer-1-tf32")
-    p.add_argument("--compiled", type=names, default=["{}-{}-{}".format(*w) for w in WORK if w[2] == "bf16"], help="of it, what PyTorch does compiled, too")
-    p.add_argument("--peers", action=argparse.BooleanOptionalAction, default=True, help="PyTorch beside it")
+    works = lambda text: [WORK[NAMES.index(w)] for w in text.split(",") if w]
+    p.add_argument("--work", type=works, default=WORK, help="what is timed, such as train-8-bf16,infer-1-tf32")
+    p.add_argument("--eager", type=works, default=WORK, help="of it, what is compared with PyTorch")
+    p.add_argument("--compiled", type=works, default=[w for w in WORK if w[2] == "bf16"], help="of it, what with PyTorch compiled")
     args = p.parse_args()
     if not PACKED.exists():
         sys.exit(f"error: {PACKED} is missing; make it with `cargo xtask device-bench --pack` and bring it here")
@@ -257,8 +263,8 @@ def main():
     s.run("GPU", ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"], 20)
     steps = args.only.split(",")
     begun = time.monotonic()
-    work = sorted((w for w in ((m, int(b), d) for m, b, d in (name.split("-") for name in args.work))), key=lambda w: WORK.index(w))
-    peers = start_peers(s, work, args.compiled) if "speed" in steps and args.peers else {}
+    work = [w for w in WORK if w in args.work] if "speed" in steps else []
+    peers = start_peers(s, [w for w in work if w in args.eager], [w for w in work if w in args.compiled])
     # Side by side: none of these is timed.
     untimed = [threading.Thread(target=f, args=(s,)) for name, f in (("selftest", selftest), ("resume", killed), ("quickstart", quickstart)) if name in steps]
     for thread in untimed:
@@ -267,13 +273,8 @@ def main():
         thread.join()
     while not all(peer.ready() for peer in peers.values()) and time.monotonic() - begun < s.first:
         time.sleep(0.1)
-    for key, peer in list(peers.items()):
-        if not peer.ready():
-            print(f"-- {peer.title}: not ready in time")
-            peer.stop()
-            del peers[key]
     print(f"-- timing from here, after {time.monotonic() - begun:.0f} s")
-    if "speed" in steps:
+    if work:
         compare(s, work, peers)
     for peer in peers.values():
         peer.stop()

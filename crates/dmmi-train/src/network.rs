@@ -7,6 +7,7 @@ use nn_ops::{AdamW, AdamWConfig, Outline, ParamStore};
 use crate::config::OptimizerConfig;
 use crate::error::{Error, Result};
 use crate::groups::param_groups;
+use crate::parts::Recording;
 
 /// A network in training.
 pub struct Network {
@@ -20,6 +21,8 @@ pub struct Network {
     pub device: Device,
     /// Index of the backbone's last stage (its Swin gate has no gradient).
     pub last_stage: usize,
+    /// Of a training pass, on a GPU.
+    pub(crate) recording: Recording,
 }
 
 impl Network {
@@ -43,7 +46,14 @@ impl Network {
         let store = ParamStore::new(seed);
         let train = Dmmi::new(cfg, store.blank(DType::F32, device))?;
         let eval = Dmmi::new(cfg, store.frozen(DType::F32, device))?;
-        Ok(Self { store, train, eval, device: device.clone(), last_stage: LAST_STAGE })
+        Ok(Self {
+            store,
+            train,
+            eval,
+            device: device.clone(),
+            last_stage: LAST_STAGE,
+            recording: Recording::default(),
+        })
     }
 
     /// The same network with activations in `dtype`, in training and in evaluation.

@@ -1,9 +1,11 @@
-//! A batch in parts that are computed at the same time, one a CPU core.
+//! A batch in parts that are computed at the same time, one a CPU core; or in one, recorded on a GPU.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
 use candle_core::Tensor;
-use nn_ops::Noise;
+use nn_ops::{Gradients, Noise, Pass, RecordedPass};
 
 use crate::error::Result;
 
@@ -44,4 +46,37 @@ pub(crate) fn cut(tensor: &Tensor, part: &Range<usize>) -> candle_core::Result<T
         return Ok(tensor.clone());
     }
     tensor.narrow(0, part.start, part.len())
+}
+
+/// The recording of the training pass of one network.
+#[derive(Debug, Default)]
+pub(crate) struct Recording(Mutex<(u64, RecordedPass)>);
+
+impl Recording {
+    /// What `pass` finds for one part of a batch, from a recording if it is the whole batch. `key` stands for all that `pass`
+    /// depends on beyond the part: with another key it is recorded anew.
+    pub(crate) fn pass(
+        &self,
+        key: u64,
+        part: &[Tensor],
+        noise: &Noise,
+        share: f64,
+        pass: &Pass<'_>,
+    ) -> candle_core::Result<(Tensor, Gradients)> {
+        if share != 1.0 || !part.iter().all(|tensor| tensor.device().is_cuda()) {
+            return pass(part, noise);
+        }
+        let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if recorded.0 != key {
+            *recorded = (key, RecordedPass::new());
+        }
+        recorded.1.call(part, noise, pass)
+    }
+}
+
+/// A number that stands for `of`.
+pub(crate) fn key(of: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    of.hash(&mut hasher);
+    hasher.finish()
 }

@@ -2,7 +2,7 @@
 //!
 //! The parameters change only after losses and gradients were found finite, so a failed step leaves the last good values.
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets};
 use nn_ops::{AdamW, Gradients, Mode, Noise, Tape};
 use refzom_dataset::Batch;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::groups::provably_without_gradient;
 use crate::network::Network;
-use crate::parts::{cut, in_parts};
+use crate::parts::{cut, in_parts, key};
 
 /// What a step decides beyond the network and the batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,20 +72,30 @@ pub fn train_step(
     };
 
     let (input, targets) = tensors(batch, &network.device)?;
+    let erased = input.erased_ids.is_some();
+    let all = flat(input, targets);
+    let of = trained.iter().map(|(_, var)| var.as_tensor().id()).collect::<Vec<_>>();
+    let recording = key((format!("{losses:?}"), of));
     let found = in_parts(
         (batch.len(), settings.parts),
         (settings.seed, settings.step),
         |samples, noise, share| {
-            let cut = |tensor: &Tensor| cut(tensor, &samples);
-            let input = DmmiInput {
-                images: cut(&input.images)?,
-                ids: cut(&input.ids)?,
-                erased_ids: input.erased_ids.as_ref().map(cut).transpose()?,
-                attention: cut(&input.attention)?,
+            let part = all.iter().map(|tensor| cut(tensor, &samples));
+            let part = part.collect::<candle_core::Result<Vec<_>>>()?;
+            let pass = |part: &[Tensor], noise: &Noise| {
+                pass(network, trained, &unflat(part)?, losses, noise, share)
             };
-            let targets =
-                Targets { masks: cut(&targets.masks)?, has_target: cut(&targets.has_target)? };
-            part(network, trained, &input, &targets, losses, noise, share)
+            let (read, gradients) =
+                network.recording.pass(recording, &part, noise, share, &pass)?;
+            // Read after the backward pass is queued: on a GPU, reading waits.
+            let read = read.to_vec1::<f32>()?;
+            let mut values = [0.0; 4];
+            // The total has its share already.
+            let shares = [share, share, share, 1.0];
+            for ((value, read), share) in values.iter_mut().zip(read).zip(shares) {
+                *value = f64::from(read) * share;
+            }
+            Ok((values, gradients))
         },
     )?;
     let (mut terms, mut gradients) = ([0.0; 4], Gradients::default());
@@ -101,7 +111,7 @@ pub fn train_step(
     if settings.check_gradients {
         let mut missing = gradients.missing(trained);
         missing.retain(|name| !provably_without_gradient(name, network.last_stage));
-        if input.erased_ids.is_none() {
+        if !erased {
             // Without an erased expression the image-to-text decoder does not run.
             missing.retain(|name| !name.contains(".lan_func."));
         }
@@ -118,36 +128,46 @@ pub fn train_step(
     Ok(StepStats { segmentation, similarity, contrastive, total: total_value, grad_norm })
 }
 
-/// Losses (segmentation, similarity, contrastive, total) and gradients of one part of a batch.
-type PartResult = ([f64; 4], Gradients);
-
-/// One part of a batch; its results are multiplied by `share`.
-fn part(
+/// Forward and backward pass over one part of a batch, which has this share of it: segmentation, similarity and contrastive loss,
+/// and their weighted sum times the share; and the sum's gradients.
+fn pass(
     network: &Network,
     trained: &[(String, Var)],
-    input: &DmmiInput,
-    targets: &Targets,
+    (input, targets): &(DmmiInput, Targets),
     losses: &LossConfig,
     noise: &Noise,
     share: f64,
-) -> Result<PartResult> {
+) -> candle_core::Result<(Tensor, Gradients)> {
     let _tape = Tape::begin();
     let output = network.train.forward(input, Mode::Train(noise))?;
     let terms = LossTerms::of(&output, targets, losses)?;
     let total = (terms.total(losses)? * share)?;
     let gradients = Gradients::of(&total, trained)?;
-    // Read after the backward pass is queued: on a GPU, reading waits.
     let LossTerms { segmentation, similarity, contrastive } = &terms;
     let all = [segmentation, similarity, contrastive, &total];
-    let all = all.map(|t| t.detach().to_dtype(candle_core::DType::F32));
+    let all = all.map(|t| t.detach().to_dtype(DType::F32));
     let all = all.into_iter().collect::<candle_core::Result<Vec<_>>>()?;
-    let read = Tensor::stack(&all, 0)?.to_vec1::<f32>()?;
-    let mut values = [0.0; 4];
-    // The total has its share already.
-    for ((value, read), share) in values.iter_mut().zip(read).zip([share, share, share, 1.0]) {
-        *value = f64::from(read) * share;
-    }
-    Ok((values, gradients))
+    Ok((Tensor::stack(&all, 0)?, gradients))
+}
+
+/// In the order that [`unflat`] expects.
+fn flat(input: DmmiInput, targets: Targets) -> Vec<Tensor> {
+    let DmmiInput { images, ids, erased_ids, attention } = input;
+    let always = [images, ids, attention, targets.masks, targets.has_target];
+    always.into_iter().chain(erased_ids).collect()
+}
+
+fn unflat(all: &[Tensor]) -> candle_core::Result<(DmmiInput, Targets)> {
+    let [images, ids, attention, masks, has_target, rest @ ..] = all else {
+        candle_core::bail!("a batch of {} tensors", all.len());
+    };
+    let input = DmmiInput {
+        images: images.clone(),
+        ids: ids.clone(),
+        erased_ids: rest.first().cloned(),
+        attention: attention.clone(),
+    };
+    Ok((input, Targets { masks: masks.clone(), has_target: has_target.clone() }))
 }
 
 /// A batch as the network's input and the losses' targets, on `device`.

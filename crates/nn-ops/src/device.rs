@@ -64,14 +64,21 @@ pub fn reset_peak(device: &Device) -> Result<()> {
 }
 
 #[cfg(feature = "cuda")]
+pub(crate) use open::{begin_recording, has_room};
+
+#[cfg(feature = "cuda")]
 mod open {
     use std::ffi::c_void;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use candle_core::cuda_backend::cudarc::driver::result::{device as driver_device, mem_pool};
     use candle_core::cuda_backend::cudarc::driver::sys;
     use candle_core::{CudaDevice, Device, Error, Result};
 
     use super::DeviceMemory;
+
+    /// Peaks before the last recording was made, in use and reserved: what a pass took then, its recording takes now.
+    static BEFORE: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
 
     pub(super) fn cuda(index: usize) -> Result<Device> {
         let device = Device::new_cuda_with_stream(index)?;
@@ -114,15 +121,38 @@ mod open {
         use sys::CUgraphMem_attribute as G;
         use sys::CUmemPool_attribute as A;
         // Recorded functions have memory of their own.
-        Ok(DeviceMemory {
-            peak: get(d, A::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?
-                + of_graphs(d, G::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH)?,
-            reserved: get(d, A::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?
-                + of_graphs(d, G::CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH)?,
-        })
+        let peak = get(d, A::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?
+            + of_graphs(d, G::CU_GRAPH_MEM_ATTR_USED_MEM_HIGH)?;
+        let reserved = get(d, A::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH)?
+            + of_graphs(d, G::CU_GRAPH_MEM_ATTR_RESERVED_MEM_HIGH)?;
+        let [peak_before, reserved_before] = BEFORE.each_ref().map(|b| b.load(Ordering::Relaxed));
+        Ok(DeviceMemory { peak: peak.max(peak_before), reserved: reserved.max(reserved_before) })
+    }
+
+    /// Gives the driver back what the pool holds and nobody uses, for what is about to be recorded. Nothing may be queued.
+    pub(crate) fn begin_recording(d: &CudaDevice) -> Result<()> {
+        let now = memory(d)?;
+        for (before, now) in BEFORE.iter().zip([now.peak, now.reserved]) {
+            before.fetch_max(now, Ordering::Relaxed);
+        }
+        // SAFETY: the pool is the device's own.
+        unsafe { mem_pool::trim_to(pool(d)?, 0) }.map_err(Error::wrap)?;
+        restart(d)
+    }
+
+    /// Whether a pass that took what was taken so far may keep as much for itself: two fifths of the GPU's memory at most.
+    pub(crate) fn has_room(d: &CudaDevice) -> Result<bool> {
+        let total = d.cuda_stream().context().total_mem().map_err(Error::wrap)?;
+        Ok(memory(d)?.peak <= total as u64 / 5 * 2)
     }
 
     pub(super) fn reset_peak(d: &CudaDevice) -> Result<()> {
+        BEFORE.iter().for_each(|before| before.store(0, Ordering::Relaxed));
+        restart(d)
+    }
+
+    /// Lets the pool's peaks begin at what is in use.
+    fn restart(d: &CudaDevice) -> Result<()> {
         use sys::CUmemPool_attribute as A;
         set(d, A::CU_MEMPOOL_ATTR_USED_MEM_HIGH, 0)?;
         set(d, A::CU_MEMPOOL_ATTR_RESERVED_MEM_HIGH, 0)

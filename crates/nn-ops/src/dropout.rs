@@ -22,11 +22,11 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
             let drawn = Drawn::new(noise, p)?;
             let mask = || keep_mask(drawn, xs.elem_count());
             match kernel::plan(xs) {
-                Plan::Fused => masked(xs, mask()),
+                Plan::Fused => masked(xs, mask()?),
                 #[cfg(feature = "cuda")]
                 Plan::Cuda => crate::cuda::dropout(xs, drawn),
                 _ => {
-                    let mask = Tensor::from_vec(mask(), xs.shape(), xs.device())?;
+                    let mask = Tensor::from_vec(mask()?, xs.shape(), xs.device())?;
                     xs.mul(&mask.to_dtype(xs.dtype())?)
                 }
             }
@@ -35,11 +35,12 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     }
 }
 
-/// One draw of a mask: the key of its words, the word below which an element is dropped, and what the others are multiplied
-/// by.
+/// One draw of a mask: the key of its words, or the address on the GPU where it lies (0: nowhere), the word below which an
+/// element is dropped, and what the others are multiplied by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Drawn {
     pub(crate) key: u64,
+    pub(crate) at: u64,
     pub(crate) threshold: u32,
     pub(crate) scale: f32,
 }
@@ -48,7 +49,8 @@ impl Drawn {
     pub(crate) fn new(noise: &Noise, p: f64) -> Result<Self> {
         check(p)?;
         let scale = (1.0 / (1.0 - p)) as f32;
-        Ok(Self { key: noise.next_key(), threshold: threshold(p), scale })
+        let (key, at) = noise.next_mask()?;
+        Ok(Self { key, at, threshold: threshold(p), scale })
     }
 }
 
@@ -60,7 +62,7 @@ fn threshold(p: f64) -> u32 {
 impl Drawn {
     /// What elements `first..` of the mask are multiplied by: 0 or the scale.
     pub(crate) fn fill(self, first: u64, out: &mut [f32]) {
-        let Self { key, threshold, scale } = self;
+        let Self { key, threshold, scale, .. } = self;
         let mut counter = first / 4;
         let skipped = (first % 4) as usize;
         let (head, rest) = out.split_at_mut(out.len().min((4 - skipped) % 4));
@@ -79,11 +81,14 @@ impl Drawn {
 }
 
 /// `n` values, each 0 or the scale.
-fn keep_mask(drawn: Drawn, n: usize) -> Vec<f32> {
+fn keep_mask(drawn: Drawn, n: usize) -> Result<Vec<f32>> {
     const PART: usize = 1 << 11;
+    if drawn.at != 0 {
+        bail!("a recorded pass cannot draw a mask on the CPU");
+    }
     let mut mask = vec![0f32; n];
     kernel::par_chunks(&mut mask, PART, |i, part| drawn.fill((i * PART) as u64, part));
-    mask
+    Ok(mask)
 }
 
 /// `xs` times a constant of the same size. Candle would compute and keep a gradient of the constant too.
@@ -158,16 +163,19 @@ pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
             let b = xs.dim(0)?;
             let mut shape = vec![1; xs.rank()];
             shape[0] = b;
-            let mask = keep_mask(Drawn::new(noise, p)?, b);
+            let drawn = Drawn::new(noise, p)?;
+            #[cfg(feature = "cuda")]
+            if kernel::plan(xs) == Plan::Cuda {
+                let kept = crate::cuda::kept_samples(b, xs.device(), drawn)?;
+                let kept = kept.reshape(shape)?.to_dtype(xs.dtype())?;
+                return crate::cuda::scale_parts("drop-path", xs, &kept);
+            }
+            let mask = keep_mask(drawn, b)?;
             if kernel::plan(xs) == Plan::Fused {
                 return scaled(None, xs, mask);
             }
-            let mask = Tensor::from_vec(mask, shape, xs.device())?.to_dtype(xs.dtype())?;
-            #[cfg(feature = "cuda")]
-            if kernel::plan(xs) == Plan::Cuda {
-                return crate::cuda::scale_parts("drop-path", xs, &mask);
-            }
-            xs.broadcast_mul(&mask)
+            let mask = Tensor::from_vec(mask, shape, xs.device())?;
+            xs.broadcast_mul(&mask.to_dtype(xs.dtype())?)
         }
         _ => Ok(xs.clone()),
     }
@@ -184,8 +192,7 @@ pub fn add_drop_path(xs: &Tensor, branch: &Tensor, p: f64, mode: Mode) -> Result
     {
         let scale = match mode {
             Mode::Train(noise) if p > 0.0 => {
-                let mask = keep_mask(Drawn::new(noise, p)?, xs.dim(0)?);
-                Some(Tensor::new(mask, xs.device())?)
+                Some(crate::cuda::kept_samples(xs.dim(0)?, xs.device(), Drawn::new(noise, p)?)?)
             }
             _ => None,
         };
@@ -197,7 +204,7 @@ pub fn add_drop_path(xs: &Tensor, branch: &Tensor, p: f64, mode: Mode) -> Result
         && xs.dims() == branch.dims()
         && xs.dtype() == branch.dtype()
     {
-        return scaled(Some(xs), branch, keep_mask(Drawn::new(noise, p)?, xs.dim(0)?));
+        return scaled(Some(xs), branch, keep_mask(Drawn::new(noise, p)?, xs.dim(0)?)?);
     }
     add(xs, &drop_path(branch, p, mode)?)
 }
@@ -242,7 +249,7 @@ mod tests {
     fn the_sum_of_a_residual_block_has_tested_gradients() -> Result<()> {
         let f = |x: &[Tensor]| add_drop_path(&x[0], &x[1], 0.4, Mode::Train(&Noise::new(3, 5)));
         let apart = |x: &[Tensor]| {
-            let keep = keep_mask(Drawn::new(&Noise::new(3, 5), 0.4)?, x[0].dim(0)?);
+            let keep = keep_mask(Drawn::new(&Noise::new(3, 5), 0.4)?, x[0].dim(0)?)?;
             let keep = Tensor::from_vec(keep, (x[0].dim(0)?, 1, 1), x[0].device())?;
             &x[0] + x[1].broadcast_mul(&keep.to_dtype(x[1].dtype())?)?
         };
@@ -254,7 +261,7 @@ mod tests {
     #[test]
     fn any_part_of_a_mask_is_the_same_alone() -> Result<()> {
         let drawn = Drawn::new(&Noise::new(1, 2), 0.4)?;
-        let whole = keep_mask(drawn, 300);
+        let whole = keep_mask(drawn, 300)?;
         for (first, len) in
             [(0, 300), (1, 2), (2, 1), (3, 5), (4, 100), (17, 280), (299, 1), (5, 0)]
         {

@@ -1,8 +1,9 @@
 //! Evaluation or training, the random numbers training draws, and the changes it leaves behind.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use candle_core::Result;
+use candle_core::{Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -29,6 +30,12 @@ pub struct Noise {
     rng: Mutex<ChaCha8Rng>,
     /// Changes of running statistics that wait for [`Noise::settle`]; none: they happen at once.
     waiting: Option<Mutex<Vec<Change>>>,
+    /// Keys of masks drawn so far.
+    masks: AtomicUsize,
+    /// Whether a key was drawn for anything else.
+    other: AtomicBool,
+    /// Where the keys of masks lie on the GPU, and how many; none: they are drawn here.
+    placed: Option<(u64, usize)>,
 }
 
 impl std::fmt::Debug for Noise {
@@ -42,7 +49,31 @@ impl Noise {
     pub fn new(seed: u64, step: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(step);
-        Self { rng: Mutex::new(rng), waiting: None }
+        Self {
+            rng: Mutex::new(rng),
+            waiting: None,
+            masks: AtomicUsize::new(0),
+            other: AtomicBool::new(false),
+            placed: None,
+        }
+    }
+
+    /// Keys of masks that lie at an address on the GPU, for kernels to read.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn placed(at: u64, count: usize) -> Self {
+        Self { placed: Some((at, count)), ..Self::new(0, 0) }
+    }
+
+    /// The keys of the next `n` masks.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn keys(&self, n: usize) -> Vec<u64> {
+        (0..n).map(|_| self.draw()).collect()
+    }
+
+    /// Keys of masks drawn so far; none if a key was drawn for anything else.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn only_masks(&self) -> Option<usize> {
+        (!self.other.load(Ordering::Relaxed)).then(|| self.masks.load(Ordering::Relaxed))
     }
 
     /// The stream of one part of a step whose parts run at the same time. Running statistics change in [`Noise::settle`]
@@ -86,8 +117,24 @@ impl Noise {
         }
     }
 
-    /// The key of the next mask. Its elements are [Philox](crate::philox) words of this key, on every device.
+    /// The key of the next mask, or where it lies on the GPU (0: nowhere). The mask's elements are
+    /// [Philox](crate::philox) words of this key, on every device.
+    pub(crate) fn next_mask(&self) -> Result<(u64, u64)> {
+        let i = self.masks.fetch_add(1, Ordering::Relaxed);
+        match self.placed {
+            None => Ok((self.draw(), 0)),
+            Some((at, count)) if i < count => Ok((0, at + 8 * i as u64)),
+            Some((_, count)) => bail!("a recorded pass draws more than its {count} masks"),
+        }
+    }
+
+    /// A seed for a noise apart.
     pub(crate) fn next_key(&self) -> u64 {
+        self.other.store(true, Ordering::Relaxed);
+        self.draw()
+    }
+
+    fn draw(&self) -> u64 {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
     }
 }

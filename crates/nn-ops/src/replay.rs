@@ -5,6 +5,18 @@
 use candle_core::{DType, Shape};
 use candle_core::{Result, Tensor};
 
+#[cfg(feature = "cuda")]
+use crate::cuda::Graph;
+
+/// Shapes and types of tensors.
+#[cfg(feature = "cuda")]
+type Kinds = Vec<(Shape, DType)>;
+
+#[cfg(feature = "cuda")]
+fn kinds(tensors: &[Tensor]) -> Kinds {
+    tensors.iter().map(|t| (t.shape().clone(), t.dtype())).collect()
+}
+
 type Function<'a> = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + 'a>;
 
 /// A function of tensors without gradients, which must queue the same work for all inputs of the same shapes and types, and
@@ -25,9 +37,9 @@ enum Recorded {
     #[default]
     Nothing,
     /// What the last inputs were.
-    Seen(Vec<(Shape, DType)>),
+    Seen(Kinds),
     /// A recording for inputs like these.
-    Graph(Vec<(Shape, DType)>, crate::cuda::Graph),
+    Graph(Kinds, Graph),
     /// It cannot be recorded.
     Refused,
 }
@@ -48,7 +60,7 @@ impl<'a> Replayed<'a> {
     /// Those of the function.
     pub fn call(&mut self, inputs: &[Tensor]) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if inputs.iter().all(|t| t.device().is_cuda() && !t.track_op()) {
+        if !inputs.is_empty() && inputs.iter().all(|t| t.device().is_cuda() && !t.track_op()) {
             return self.call_recorded(inputs);
         }
         (self.run)(inputs)
@@ -64,16 +76,17 @@ impl<'a> Replayed<'a> {
 
     #[cfg(feature = "cuda")]
     fn call_recorded(&mut self, inputs: &[Tensor]) -> Result<Tensor> {
-        let like: Vec<_> = inputs.iter().map(|t| (t.shape().clone(), t.dtype())).collect();
+        let like = kinds(inputs);
+        let replay = |graph: &Graph| graph.run(inputs)?[0].force_contiguous();
         match &self.recorded {
-            Recorded::Graph(of, graph) if *of == like => return graph.run(inputs),
+            Recorded::Graph(of, graph) if *of == like => return replay(graph),
             Recorded::Seen(of) if *of == like => {
-                self.recorded = match crate::cuda::Graph::record(inputs, &self.run)? {
+                self.recorded = match self.record(inputs)? {
                     Some(graph) => Recorded::Graph(like, graph),
                     None => Recorded::Refused,
                 };
                 return match &self.recorded {
-                    Recorded::Graph(_, graph) => graph.run(inputs),
+                    Recorded::Graph(_, graph) => replay(graph),
                     _ => (self.run)(inputs),
                 };
             }
@@ -81,6 +94,16 @@ impl<'a> Replayed<'a> {
             _ => self.recorded = Recorded::Seen(like),
         }
         (self.run)(inputs)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn record(&self, inputs: &[Tensor]) -> Result<Option<Graph>> {
+        let inputs = inputs.iter().map(Tensor::force_contiguous).collect::<Result<Vec<_>>>()?;
+        let output = {
+            let _kept = crate::cuda::keep_uploads(&crate::cuda::device(&inputs[0])?);
+            (self.run)(&inputs)?.force_contiguous()?
+        };
+        Graph::record(inputs, vec![output], &|x| Ok(vec![(self.run)(x)?]))
     }
 }
 

@@ -91,6 +91,9 @@ pub fn run(device: &Device) -> Result<Vec<Verdict>> {
     }
     verdicts.push(optimiser(device)?);
     verdicts.push(replayed(device)?);
+    for dtype in [DType::F32, DType::BF16] {
+        verdicts.push(recorded_pass(device, dtype)?);
+    }
     Ok(verdicts)
 }
 
@@ -118,6 +121,66 @@ fn replayed(device: &Device) -> Result<Verdict> {
         error = f64::INFINITY;
     }
     Ok(Verdict { name: "recorded and replayed".to_owned(), error, tolerance: 0.0 })
+}
+
+/// Six steps of a small pass with dropout of each kind, stochastic depth and running statistics, recorded and not: the same bits
+/// of what is read, of gradients and of statistics. On a GPU the last ones must have been replayed.
+fn recorded_pass(device: &Device, dtype: DType) -> Result<Verdict> {
+    let at = |shape: &[usize], seed: u32| values(shape, seed)?.to_dtype(dtype)?.to_device(device);
+    let network = || {
+        let store = crate::ParamStore::new(5);
+        let vb = store.builder(DType::F32, device);
+        let layer = crate::linear_layer(6, 3 * 2 * 8, vb.pp("layer"))?;
+        let norm = crate::batch_norm2d(16, vb.pp("norm"))?;
+        Ok::<_, candle_core::Error>((store, layer, norm))
+    };
+    let (plain, replayed) = (network()?, network()?);
+    let mut recorded = crate::RecordedPass::new();
+    let mut error = 0f64;
+    for step in 0..6 {
+        let inputs = [
+            at(&[4, 35, 6], step + 3)?,
+            at(&[4, 35, 16], step + 20)?,
+            at(&[4, 1100, 2 * 2 * 8], step + 40)?,
+        ];
+        let run = |(store, layer, norm): &(crate::ParamStore, Linear, crate::BatchNorm2d),
+                   x: &[Tensor],
+                   noise: &Noise| {
+            let mode = Mode::Train(noise);
+            let _tape = crate::Tape::begin();
+            let ys = dropout(&layer.forward(&x[0])?, 0.3, mode)?;
+            let near = Projected::One(&ys);
+            let near = attend_projected(near, 2, ScoreTerms::default(), 0.3, mode)?;
+            let far = Projected::Two(&near, &x[2]);
+            let far = attend_projected(far, 2, ScoreTerms::default(), 0.3, mode)?;
+            let ys = add_drop_path(&drop_path(&near, 0.2, mode)?, &far, 0.5, mode)?;
+            let map = norm.forward_t(&tokens_to_map(&add(&ys, &x[1])?, (5, 7))?, mode)?;
+            let loss = mul(&map, &mul(&map, &map)?)?.to_dtype(DType::F32)?.sum_all()?;
+            let gradients = Gradients::of(&loss, &store.parameters())?;
+            Ok((loss.detach(), gradients))
+        };
+        let noise = || Noise::new(9, u64::from(step));
+        let expected = run(&plain, &inputs, &noise())?;
+        let found = recorded.call(&inputs, &noise(), &|x, noise| run(&replayed, x, noise))?;
+        let apart = |a: &Tensor, b: &Tensor| {
+            let most = (a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?;
+            let most = most.to_scalar::<f64>()?;
+            Ok::<_, candle_core::Error>(if most.is_nan() { f64::INFINITY } else { most })
+        };
+        error = error.max(apart(&expected.0, &found.0)?);
+        for (name, gradient) in expected.1.iter() {
+            let other = found.1.get(name).map(|other| apart(gradient, other)).transpose()?;
+            error = error.max(other.unwrap_or(f64::INFINITY));
+        }
+        for (a, b) in plain.0.tensors().values().zip(replayed.0.tensors().values()) {
+            error = error.max(apart(a, b)?);
+        }
+    }
+    if device.is_cuda() && !recorded.is_recorded() {
+        error = f64::INFINITY;
+    }
+    let name = format!("recorded pass of training, {}", dtype.as_str());
+    Ok(Verdict { name, error, tolerance: 0.0 })
 }
 
 fn cases() -> Vec<Case> {

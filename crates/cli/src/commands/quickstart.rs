@@ -63,8 +63,10 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     let settings = Settings { mini: args.mini, minutes: args.minutes, seed: args.seed };
     let mut plan = Plan::new(&args.out, settings)?;
     if device.is_cuda() {
-        // Parts are for several CPU cores; a GPU has enough to do with a whole batch.
+        // Parts are for several CPU cores; a GPU has enough to do with a whole batch, and is not to wait for the next.
         plan.train.schedule.parts = 1;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        plan.train.data.workers = cores.min(4);
     }
     let resume = match plan.claim()? {
         State::New => false,

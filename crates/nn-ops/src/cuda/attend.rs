@@ -171,7 +171,17 @@ impl Pass {
             ELEMENTWISE,
             format!("dropout_{}", suffix(dtype)?),
             loop_grid(n.div_ceil(4))?,
-            [into, of, n as u64, start, d.key as u32, (d.key >> 32) as u32, d.threshold, d.scale]
+            [
+                into,
+                of,
+                n as u64,
+                start,
+                d.key as u32,
+                (d.key >> 32) as u32,
+                d.at,
+                d.threshold,
+                d.scale
+            ]
         );
         Ok(())
     }

@@ -62,14 +62,32 @@ fn scale_and_shift(
 /// `x scale[c] + shift[c]` of rows of C, then `max(x, 0)` if asked for.
 fn affine(xs: &Tensor, scale: u64, shift: u64, c: usize, cut: bool) -> Result<Output> {
     let y = Output::new(&device(xs)?, xs.shape(), xs.dtype())?;
+    affine_at(y.at, xs, scale, shift, c, cut)?;
+    Ok(y)
+}
+
+/// The same, to an address, which may be that of `xs`.
+fn affine_at(y: u64, xs: &Tensor, scale: u64, shift: u64, c: usize, cut: bool) -> Result<()> {
     launch!(
         &device(xs)?,
         NORM,
         format!("affine_{}", suffix(xs.dtype())?),
         loop_grid(xs.elem_count().div_ceil(4))?,
-        [y.at, open(xs)?.at, scale, shift, xs.elem_count() as u64, int(c)?, i32::from(cut)]
+        [y, open(xs)?.at, scale, shift, xs.elem_count() as u64, int(c)?, i32::from(cut)]
     );
-    Ok(y)
+    Ok(())
+}
+
+/// As [`channels_affine`], of a map that nobody else reads: in its place where its channels are last.
+pub(crate) fn channels_affine_of(
+    map: Tensor,
+    scale: &Tensor,
+    shift: &Tensor,
+    cut: bool,
+) -> Result<Tensor> {
+    let Some(last) = behind(&map)? else { return channels_affine(&map, scale, shift, cut) };
+    affine_at(open(&last)?.at, &last, open(scale)?.at, open(shift)?.at, map.dim(1)?, cut)?;
+    map_of(&last)
 }
 
 /// A map times `scale[c]` plus `shift[c]`, f32 `(C)` both, neither with a gradient; then `max(x, 0)` if asked for.

@@ -1,6 +1,6 @@
 //! Activations, sums and products, channel-wise affine maps and dropout.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 
 use super::layout::{behind, map_of};
 use super::norm::column_sums;
@@ -162,16 +162,27 @@ pub(super) fn add_bias(y: &Output, x: u64, bias: &Tensor, columns: usize) -> Res
 
 /// `gelu(x + bias)`, rows of `columns`. The bias is f32.
 pub(super) fn gelu_of_sum(x: &Tensor, bias: &Tensor, columns: usize) -> Result<Output> {
-    let (dev, n) = (device(x)?, x.elem_count());
-    let y = Output::new(&dev, x.shape(), x.dtype())?;
-    launch!(
-        &dev,
-        ELEMENTWISE,
-        format!("gelu_bias_{}", suffix(x.dtype())?),
-        loop_grid(n.div_ceil(4))?,
-        [y.at, open(x)?.at, open(bias)?.at, n as u64, int(columns)?]
-    );
+    let y = Output::new(&device(x)?, x.shape(), x.dtype())?;
+    put_gelu_of_sum(&y, open(x)?.at, bias, columns)?;
     Ok(y)
+}
+
+/// The same, in the place of `x`.
+pub(super) fn gelu_of_sum_at(x: Output, bias: &Tensor, columns: usize) -> Result<Output> {
+    put_gelu_of_sum(&x, x.at, bias, columns)?;
+    Ok(x)
+}
+
+fn put_gelu_of_sum(y: &Output, x: u64, bias: &Tensor, columns: usize) -> Result<()> {
+    let n = y.len();
+    launch!(
+        &y.storage.device,
+        ELEMENTWISE,
+        format!("gelu_bias_{}", suffix(y.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [y.at, x, open(bias)?.at, n as u64, int(columns)?]
+    );
+    Ok(())
 }
 
 /// Its gradient with respect to the sum.
@@ -319,7 +330,7 @@ pub(crate) fn add_scaled(xs: &Tensor, branch: &Tensor, scale: Option<Tensor>) ->
 
 /// Zeroes elements whose random word of `(key, index)` is below the threshold, multiplies the others by the scale.
 pub(crate) fn dropout(xs: &Tensor, drawn: Drawn) -> Result<Tensor> {
-    let Drawn { key, threshold, scale } = drawn;
+    let Drawn { key, at, threshold, scale } = drawn;
     let xs = whole(xs)?;
     let apply = move |xs: &Tensor| {
         let (dev, n) = (device(xs)?, xs.elem_count());
@@ -329,11 +340,26 @@ pub(crate) fn dropout(xs: &Tensor, drawn: Drawn) -> Result<Tensor> {
             ELEMENTWISE,
             format!("dropout_{}", suffix(xs.dtype())?),
             loop_grid(n.div_ceil(4))?,
-            [y.at, open(xs)?.at, n as u64, 0u64, key as u32, (key >> 32) as u32, threshold, scale]
+            [
+                y.at,
+                open(xs)?.at,
+                n as u64,
+                0u64,
+                key as u32,
+                (key >> 32) as u32,
+                at,
+                threshold,
+                scale
+            ]
         );
         Ok(y)
     };
     let (value, shape) = apply(&xs)?.value();
     let backward = move |grad: &Tensor| Ok(vec![apply(grad)?.tensor()]);
     attach_storage("dropout", &[&xs], value, shape, backward)
+}
+
+/// What stochastic depth multiplies each of `n` samples by, f32 `(n)`.
+pub(crate) fn kept_samples(n: usize, device: &Device, drawn: Drawn) -> Result<Tensor> {
+    dropout(&Tensor::ones(n, DType::F32, device)?, drawn)
 }

@@ -77,6 +77,7 @@ struct Args {
     dv: u64,
     ds: u64,
     sums: u64,
+    key: u64,
     wide: [i32; 3],
     first: i32,
     groups: i32,
@@ -145,7 +146,7 @@ impl Pass {
             ..Args::default()
         };
         if let Some(d) = self.drop {
-            (args.k0, args.k1) = (d.key as u32, (d.key >> 32) as u32);
+            (args.k0, args.k1, args.key) = (d.key as u32, (d.key >> 32) as u32, d.at);
             (args.threshold, args.keep) = (d.threshold, d.scale);
         }
         Ok(args)

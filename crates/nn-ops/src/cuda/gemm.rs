@@ -3,7 +3,8 @@
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::blas::{Side, Types, products};
-use super::elementwise::{add_bias, gelu_of_sum, gelu_of_sum_back};
+use super::elementwise::{add_bias, gelu_of_sum, gelu_of_sum_at, gelu_of_sum_back};
+use super::lt::product_and_bias;
 use super::norm::column_sums;
 use super::{Output, device, f32_of, open, whole};
 use crate::kernel::{attach_storage, cast};
@@ -55,6 +56,28 @@ pub(super) fn product(
     Ok(out)
 }
 
+/// The product of two operands, without a batch, and a bias for each of its columns, `(n)`, which is added in the type of the
+/// operands.
+fn product_with(a: Operand, b: Operand, bias: &Tensor, shape: impl Into<Shape>) -> Result<Output> {
+    let ((m, k), (kb, n), dtype) = (a.extent(), b.extent(), a.tensor.dtype());
+    let alone = a.size.0 == 1 && b.size.0 == 1;
+    if k != kb || !alone || dtype != b.tensor.dtype() || bias.elem_count() != n {
+        bail!("linear: {:?}, {:?} and {:?} do not fit", a.size, b.size, bias.dims());
+    }
+    let (left, right) = (open(a.tensor)?, open(b.tensor)?);
+    let side = |o: Operand, at: u64| Side { t: o.transposed, ..Side::new(at, o.size.2, 0) };
+    let (left, right) = (side(a, left.at), side(b, right.at));
+    let dev = device(a.tensor)?;
+    let out = Output::new(&dev, shape, dtype)?;
+    let in_type = whole(&cast(bias, dtype)?)?;
+    let sizes = (m, n, k);
+    if !product_and_bias(&dev, sizes, left, right, open(&in_type)?.at, out.at, dtype)? {
+        products(&dev, 1, sizes, left, right, out.at, Types::all(dtype))?;
+        add_bias(&out, out.at, &f32_of(&bias.detach())?, n)?;
+    }
+    Ok(out)
+}
+
 /// What a linear layer keeps for its backward pass.
 struct Layer {
     xs: Tensor,
@@ -67,8 +90,8 @@ struct Layer {
 }
 
 impl Layer {
-    /// The layer and the product `xs wᵀ`.
-    fn new(xs: &Tensor, weight: &Tensor) -> Result<(Self, Output)> {
+    /// The layer and the product `xs wᵀ`, with the bias if one is given.
+    fn new(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<(Self, Output)> {
         let (out, inner) = weight.dims2()?;
         let mut shape = xs.dims().to_vec();
         let rows: usize = shape[..shape.len() - 1].iter().product();
@@ -77,7 +100,10 @@ impl Layer {
         }
         let cast = cast(weight, xs.dtype())?;
         let (x, w) = (Operand::new(xs, (1, rows, inner)), Operand::new(&cast, (1, out, inner)));
-        let y = product(x, w.t(), shape, xs.dtype())?;
+        let y = match bias {
+            Some(bias) => product_with(x, w.t(), bias, shape)?,
+            None => product(x, w.t(), shape, xs.dtype())?,
+        };
         let need = [xs.track_op(), weight.track_op()];
         Ok((Self { xs: xs.detach(), weight: weight.detach(), cast, rows, need }, y))
     }
@@ -107,15 +133,13 @@ impl Layer {
     }
 }
 
-/// `xs wᵀ + b`. The weight is cast to the type of `xs` for the product, its gradient comes in its own type; the bias is
-/// added in f32.
+/// `xs wᵀ + b`. The weight and the bias are cast to the type of `xs`, the product and the sum are rounded once; gradients come
+/// in the parameters' own types.
 pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (xs, weight) = (whole(xs)?, whole(weight)?);
-    let bias = bias.map(f32_of).transpose()?;
-    let (layer, y) = Layer::new(&xs, &weight)?;
-    if let Some(b) = &bias {
-        add_bias(&y, y.at, b, weight.dim(0)?)?;
-    }
+    let (layer, y) = Layer::new(&xs, &weight, bias)?;
+    // Its gradient is found in f32.
+    let bias = bias.filter(|b| b.track_op()).map(f32_of).transpose()?;
     let (value, shape) = y.value();
     let biased = bias.is_some();
     let backward = move |grad: &Tensor| layer.gradients(grad, biased);
@@ -128,8 +152,12 @@ pub(crate) fn linear(xs: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Res
 /// `gelu(xs wᵀ + b)`: the bias is added where the activation reads.
 pub(crate) fn linear_gelu(xs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let (xs, weight, bias) = (whole(xs)?, whole(weight)?, f32_of(bias)?);
-    let (layer, raw) = Layer::new(&xs, &weight)?;
-    let (raw, out) = (raw.tensor(), weight.dim(0)?);
+    let (layer, raw) = Layer::new(&xs, &weight, None)?;
+    let out = weight.dim(0)?;
+    if ![&xs, &weight, &bias].iter().any(|t| t.track_op()) {
+        return gelu_of_sum_at(raw, &bias, out).map(Output::tensor);
+    }
+    let raw = raw.tensor();
     let (value, shape) = gelu_of_sum(&raw, &bias, out)?.value();
     let shift = bias.detach();
     let backward = move |grad: &Tensor| {

@@ -1,40 +1,52 @@
 //! A function of tensors as a CUDA graph.
 
 use candle_core::cuda_backend::cudarc::driver::{CudaGraph, sys};
-use candle_core::{Error, Result, Tensor};
+use candle_core::{CudaDevice, Error, Result, Tensor, bail};
 
 use super::device;
 
-/// A recording, with the memory that it reads its inputs from and leaves its result in.
+/// A recording, with the memory that it reads its inputs from and leaves its results in.
 pub(crate) struct Graph {
     graph: CudaGraph,
     inputs: Vec<Tensor>,
-    output: Tensor,
+    outputs: Vec<Tensor>,
+}
+
+// SAFETY: the driver takes calls from any thread, a launch binds its context first, and `Graph` hands out no pointer.
+unsafe impl Send for Graph {}
+
+/// What is uploaded on the way (strides) is kept while this lives, for a recording and for as long as it is used.
+pub(crate) fn keep_uploads(dev: &CudaDevice) -> impl Drop + use<> {
+    dev.enable_cuda_graph_htod_cache()
 }
 
 impl Graph {
-    /// Records `run` on inputs like these; none if it does what cannot be recorded.
+    /// Records `run`, which must have run on inputs like these while [`keep_uploads`] was in force. `inputs` and `outputs` are the
+    /// recording's from now on; outputs have the shapes and types of the results. None: it does what cannot be recorded.
     pub(crate) fn record(
-        inputs: &[Tensor],
-        run: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+        inputs: Vec<Tensor>,
+        outputs: Vec<Tensor>,
+        run: &dyn Fn(&[Tensor]) -> Result<Vec<Tensor>>,
     ) -> Result<Option<Self>> {
         let Some(first) = inputs.first() else { return Ok(None) };
         let dev = device(first)?;
         let stream = dev.cuda_stream();
-        let inputs: Vec<Tensor> =
-            inputs.iter().map(Tensor::force_contiguous).collect::<Result<_>>()?;
-        // What is uploaded on the way (strides) is kept for the recording, and for as long as it lives.
-        let _kept = dev.enable_cuda_graph_htod_cache();
-        let output = run(&inputs)?.force_contiguous()?;
+        let _kept = keep_uploads(&dev);
         stream.synchronize().map_err(Error::wrap)?;
+        crate::device::begin_recording(&dev)?;
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         stream.begin_capture(mode).map_err(Error::wrap)?;
         // All memory taken on the way is given back on the way, so that it belongs to the recording.
-        let queued = run(&inputs).and_then(|y| output.slice_set(&y.contiguous()?, 0, 0));
+        let queued = run(&inputs).and_then(|found| {
+            if found.len() != outputs.len() {
+                bail!("{} results were recorded, {} before", found.len(), outputs.len());
+            }
+            outputs.iter().zip(&found).try_for_each(|(to, from)| fill(to, from))
+        });
         let free = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
         let graph = stream.end_capture(free);
         match (queued, graph) {
-            (Ok(()), Ok(Some(graph))) => Ok(Some(Self { graph, inputs, output })),
+            (Ok(()), Ok(Some(graph))) => Ok(Some(Self { graph, inputs, outputs })),
             _ => {
                 // What failed while recording says nothing of the stream afterwards.
                 let _ = stream.context().check_err();
@@ -43,12 +55,15 @@ impl Graph {
         }
     }
 
-    /// The result for other inputs of the same shapes and types.
-    pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<Tensor> {
-        for (own, given) in self.inputs.iter().zip(inputs) {
-            own.slice_set(&given.contiguous()?, 0, 0)?;
-        }
+    /// The results for other inputs of the same shapes and types. The next call overwrites them.
+    pub(crate) fn run(&self, inputs: &[Tensor]) -> Result<&[Tensor]> {
+        self.inputs.iter().zip(inputs).try_for_each(|(own, given)| fill(own, given))?;
         self.graph.launch().map_err(Error::wrap)?;
-        self.output.force_contiguous()
+        Ok(&self.outputs)
     }
+}
+
+/// Copies a tensor into the memory of another one of the same shape and type.
+pub(crate) fn fill(to: &Tensor, from: &Tensor) -> Result<()> {
+    to.flatten_all()?.slice_set(&from.contiguous()?.flatten_all()?, 0, 0)
 }

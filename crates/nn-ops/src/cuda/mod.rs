@@ -20,6 +20,7 @@ mod gemm;
 mod graph;
 mod layout;
 mod loss;
+mod lt;
 mod maps;
 mod norm;
 mod optim;
@@ -41,13 +42,14 @@ use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
 
 pub(crate) use attend::{AT_ONCE, attend};
-pub(crate) use batch::{batch_norm, batch_statistics, channels_affine};
+pub(crate) use batch::{batch_norm, batch_statistics, channels_affine, channels_affine_of};
 pub(crate) use conv::conv2d;
 pub(crate) use elementwise::{
-    add_repeated, add_scaled, dropout, gelu, mul, relu, scale_parts, tanh, weighted_sum,
+    add_repeated, add_scaled, dropout, gelu, kept_samples, mul, relu, scale_parts, tanh,
+    weighted_sum,
 };
 pub(crate) use gemm::{linear, linear_gelu, matmul, set_tf32};
-pub(crate) use graph::Graph;
+pub(crate) use graph::{Graph, fill, keep_uploads};
 pub(crate) use layout::behind;
 #[cfg(feature = "cudnn")]
 pub(crate) use layout::map_of;

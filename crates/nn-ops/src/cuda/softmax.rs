@@ -91,10 +91,10 @@ pub(super) fn is_long(keys: usize) -> bool {
     (1025..=4096).contains(&keys) && keys.is_multiple_of(4)
 }
 
-fn words(drop: Option<Drawn>) -> (u32, u32, u32, f32) {
+fn words(drop: Option<Drawn>) -> (u32, u32, u64, u32, f32) {
     match drop {
-        Some(d) => (d.key as u32, (d.key >> 32) as u32, d.threshold, d.scale),
-        None => (0, 0, 0, 1.0),
+        Some(d) => (d.key as u32, (d.key >> 32) as u32, d.at, d.threshold, d.scale),
+        None => (0, 0, 0, 0, 1.0),
     }
 }
 
@@ -118,7 +118,7 @@ pub(super) fn long_rows(
     };
     let bias = bias.map(open).transpose()?;
     let mask = mask.map(open).transpose()?;
-    let (k0, k1, threshold, keep) = words(drop);
+    let (k0, k1, key, threshold, keep) = words(drop);
     let rows = at.groups * at.heads * at.queries;
     launch!(
         dev,
@@ -140,6 +140,7 @@ pub(super) fn long_rows(
             scale as f32,
             k0,
             k1,
+            key,
             threshold,
             keep,
             (at.first * at.heads * at.queries * at.keys) as u64,
@@ -157,7 +158,7 @@ pub(super) fn long_gradient_rows(
     drop: Option<Drawn>,
     dtype: DType,
 ) -> Result<()> {
-    let (k0, k1, threshold, keep) = words(drop);
+    let (k0, k1, key, threshold, keep) = words(drop);
     let rows = at.groups * at.heads * at.queries;
     launch!(
         dev,
@@ -172,6 +173,7 @@ pub(super) fn long_gradient_rows(
             scale as f32,
             k0,
             k1,
+            key,
             threshold,
             keep,
             (at.first * at.heads * at.queries * at.keys) as u64,

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use dmmi_model::{BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Part};
+use dmmi_model::{
+    BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Part, Targets,
+};
 use dmmi_train::{OptimizerConfig, TrainConfig, param_groups};
 use nn_ops::{
-    AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe, Replayed, Tape,
+    AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe, RecordedPass,
+    Replayed, Tape,
 };
 
 use super::BenchMode;
@@ -34,6 +37,7 @@ struct Training {
     losses: LossConfig,
     lr: f64,
     step: u64,
+    recorded: RecordedPass,
 }
 
 impl Work {
@@ -59,7 +63,18 @@ impl Work {
                     .checkpointing(checkpoint);
                 let (optimizer, trained) = optimizer(&store, &config.optimizer)?;
                 let (losses, lr) = (config.loss.clone(), config.optimizer.lr);
-                (made, Some(Training { quiet, optimizer, trained, losses, lr, step: 0 }))
+                (
+                    made,
+                    Some(Training {
+                        quiet,
+                        optimizer,
+                        trained,
+                        losses,
+                        lr,
+                        step: 0,
+                        recorded: RecordedPass::new(),
+                    }),
+                )
             }
         };
         let model = Arc::new(model);
@@ -105,8 +120,11 @@ impl Work {
 
     /// One unit; the loss, of a training step.
     pub(crate) fn step(&mut self) -> Result<Option<f32>> {
-        if self.training.is_some() || self.one_picture {
+        if self.one_picture {
             return self.by_operations();
+        }
+        if let Some(training) = &mut self.training {
+            return training.step(&self.model, &self.inputs).map(Some);
         }
         let DmmiInput { images, ids, attention, .. } = &self.inputs.input;
         self.masks.call(&[images.clone(), ids.clone(), attention.clone()])?;
@@ -155,6 +173,42 @@ impl Work {
         probe.mark("optimiser");
         // As a loop that prints the loss does.
         total.to_dtype(DType::F32)?.to_scalar::<f32>().map(Some)
+    }
+}
+
+impl Training {
+    /// One step as a run makes it: its pass is recorded where it can be.
+    fn step(&mut self, model: &Dmmi, inputs: &Inputs) -> Result<f32> {
+        self.step += 1;
+        let DmmiInput { images, ids, erased_ids, attention } = &inputs.input;
+        let Targets { masks, has_target } = &inputs.targets;
+        let all: Vec<Tensor> = [images, ids, attention, masks, has_target]
+            .into_iter()
+            .chain(erased_ids)
+            .cloned()
+            .collect();
+        let (losses, trained) = (&self.losses, &self.trained);
+        let pass = |x: &[Tensor], noise: &Noise| {
+            let [images, ids, attention, masks, has_target, rest @ ..] = x else {
+                candle_core::bail!("a batch of {} tensors", x.len());
+            };
+            let input = DmmiInput {
+                images: images.clone(),
+                ids: ids.clone(),
+                erased_ids: rest.first().cloned(),
+                attention: attention.clone(),
+            };
+            let targets = Targets { masks: masks.clone(), has_target: has_target.clone() };
+            let _tape = Tape::begin();
+            let output = model.forward(&input, Mode::Train(noise))?;
+            let total = LossTerms::of(&output, &targets, losses)?.total(losses)?;
+            let gradients = Gradients::of(&total, trained)?;
+            Ok((total.detach().to_dtype(DType::F32)?, gradients))
+        };
+        let (total, gradients) = self.recorded.call(&all, &Noise::new(0, self.step), &pass)?;
+        self.optimizer.step(&gradients, self.lr)?;
+        // As a loop that prints the loss does.
+        total.to_scalar::<f32>()
     }
 }
 

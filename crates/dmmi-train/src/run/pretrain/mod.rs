@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Tensor, Var, bail};
 use dmmi_model::names::FUSION;
 use nn_ops::names::fits;
-use nn_ops::{AdamW, Gradients, Mode, Tape, class_cross_entropy};
+use nn_ops::{AdamW, Gradients, Mode, Noise, Tape, class_cross_entropy};
 use refzom_dataset::{
     Batches, CategoryMaps, DataError, ImageTransform, Order, Sampler, TargetKind,
 };
@@ -30,7 +30,7 @@ use crate::config::{OptimizerConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::network::{Network, optimizer_of};
 use crate::observe::{Observer, PretrainRecord};
-use crate::parts::{cut, in_parts};
+use crate::parts::{Recording, cut, in_parts};
 use crate::schedule::PolyDecay;
 
 /// Where the visual encoder lies in the network.
@@ -57,6 +57,7 @@ struct Learner<'a> {
     head: Head,
     optimizer: AdamW,
     trained: Vec<(String, Var)>,
+    recording: Recording,
     settings: &'a TrainConfig,
 }
 
@@ -213,7 +214,7 @@ impl<'a> Learner<'a> {
         let parameters = parameters.chain(head.store.parameters()).collect();
         let even = OptimizerConfig { backbone_lr_scale: 1.0, ..settings.optimizer.clone() };
         let (optimizer, trained) = optimizer_of(parameters, &even)?;
-        Ok(Self { network, head, optimizer, trained, settings })
+        Ok(Self { network, head, optimizer, trained, recording: Recording::default(), settings })
     }
 
     fn step(&mut self, batch: &Pictures, step: usize, lr: f64) -> Result<Found> {
@@ -222,17 +223,26 @@ impl<'a> Learner<'a> {
         let seed = self.settings.seed ^ STREAM;
         let samples = images.dim(0)?;
         let (network, head, trained) = (self.network, &self.head, &self.trained);
+        let recording = &self.recording;
         let parts = in_parts(
             (samples, self.settings.schedule.parts),
             (seed, step),
             |part, noise, share| {
-                let (images, classes) = (cut(&images, &part)?, cut(&classes, &part)?);
-                let _tape = Tape::begin();
-                let maps = network.train.encode_pictures(&images, Mode::Train(noise))?;
-                let logits = head.forward(&maps)?;
-                let loss = (class_cross_entropy(&logits, &classes)? * share)?;
-                let gradients = Gradients::of(&loss, trained)?;
-                Ok((tally(&loss, &logits, &classes)?, gradients))
+                let part = [cut(&images, &part)?, cut(&classes, &part)?];
+                let pass = |part: &[Tensor], noise: &Noise| {
+                    let [images, classes] = part else { bail!("pictures and their classes") };
+                    let _tape = Tape::begin();
+                    let maps = network.train.encode_pictures(images, Mode::Train(noise))?;
+                    let logits = head.forward(&maps)?;
+                    let loss = (class_cross_entropy(&logits, classes)? * share)?;
+                    let gradients = Gradients::of(&loss, trained)?;
+                    Ok((tally(&loss, &logits, classes)?, gradients))
+                };
+                let (sums, gradients) = recording.pass(0, &part, noise, share, &pass)?;
+                let sums = sums.to_vec1::<f32>()?;
+                let sums: [f64; 3] =
+                    std::array::from_fn(|i| sums.get(i).copied().map_or(0.0, f64::from));
+                Ok((sums, gradients))
             },
         )?;
         let (mut sums, mut gradients) = ([0.0; 3], Gradients::default());
@@ -301,14 +311,12 @@ impl<'a> Learner<'a> {
 }
 
 /// Loss, cells of objects whose category was found, cells of objects.
-fn tally(loss: &Tensor, logits: &Tensor, classes: &Tensor) -> candle_core::Result<[f64; 3]> {
+fn tally(loss: &Tensor, logits: &Tensor, classes: &Tensor) -> candle_core::Result<Tensor> {
     let objects = classes.ne(0u32)?.to_dtype(DType::F32)?;
     let right = logits.detach().to_dtype(DType::F32)?.argmax(1)?.eq(classes)?;
     let right = (right.to_dtype(DType::F32)? * &objects)?;
     let loss = loss.detach().to_dtype(DType::F32)?;
-    let all = Tensor::stack(&[loss, right.sum_all()?, objects.sum_all()?], 0)?;
-    let all = all.to_vec1::<f32>()?;
-    Ok(std::array::from_fn(|i| all.get(i).copied().map_or(0.0, f64::from)))
+    Tensor::stack(&[loss, right.sum_all()?, objects.sum_all()?], 0)
 }
 
 /// The last steps, forgetting the earlier ones: what training has come to.

@@ -83,6 +83,12 @@ __device__ __forceinline__ void merge(float &n, float &mean, float &m2, float nb
   n = total;
 }
 
+// The words of a key: given, or where they lie. A recorded pass finds other keys there each time.
+struct Key {
+  uint32_t k0, k1;
+  __device__ __forceinline__ Key(uint32_t k0, uint32_t k1, const uint32_t *at)
+      : k0(at ? __ldg(at) : k0), k1(at ? __ldg(at + 1) : k1) {}
+};
 // Philox4x32-10 (Salmon et al. 2011): four random words of a counter and a key. The CPU path computes the same words.
 __device__ __forceinline__ void philox(uint32_t c[4], uint32_t k0, uint32_t k1) {
 #pragma unroll

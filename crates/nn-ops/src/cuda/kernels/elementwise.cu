@@ -171,12 +171,12 @@ extern "C" __global__ void weigh_sum(float *dw, const float *part, int blocks, i
 
 // Keeps x where the word of its index is not below the threshold, times `scale`. Indices begin at `start`.
 template <class T>
-__device__ void dropout_of(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint32_t k1, uint32_t threshold, float scale) {
+__device__ void dropout_of(T *y, const T *x, u64 n, u64 start, const Key &key, uint32_t threshold, float scale) {
   u64 first = start / 4, end = start + n;
   EACH((end + 3) / 4 - first) {
     u64 block = first + i;
     uint32_t c[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0u, 0u};
-    philox(c, k0, k1);
+    philox(c, key.k0, key.k1);
 #pragma unroll
     for (int j = 0; j < 4; j++) {
       u64 e = block * 4 + j;
@@ -213,8 +213,8 @@ __device__ void dropout_of(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint
     add_of(y, x, b, scale, n, each);                                                                      \
   }                                                                                                      \
   extern "C" __global__ void dropout_##S(T *y, const T *x, u64 n, u64 start, uint32_t k0, uint32_t k1,       \
-                                         uint32_t threshold, float scale) {                              \
-    dropout_of(y, x, n, start, k0, k1, threshold, scale);                                                \
+                                         const uint32_t *key, uint32_t threshold, float scale) {         \
+    dropout_of(y, x, n, start, Key(k0, k1, key), threshold, scale);                                      \
   }
 EXPORT(float, f32)
 EXPORT(bf16, bf16)

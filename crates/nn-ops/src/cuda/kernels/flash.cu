@@ -4,11 +4,12 @@
 // Which of the four keys from `key` on dropout leaves in row `row` of all rows: bit j is element row K + key + j of the
 // scores, a word of Philox each, as in `dropout_of`.
 __device__ __forceinline__ uint32_t kept_of_four(const Flash &f, u64 row, int key) {
+  Key words(f.k0, f.k1, f.key);
   u64 first = row * f.keys + key;
   uint32_t bits = 0;
   if (f.keys % 4 == 0) {
     uint32_t c[4] = {(uint32_t)(first >> 2), (uint32_t)(first >> 34), 0u, 0u};
-    philox(c, f.k0, f.k1);
+    philox(c, words.k0, words.k1);
 #pragma unroll
     for (int j = 0; j < 4; j++) bits |= (uint32_t)(c[j] >= f.threshold) << j;
   } else {
@@ -16,7 +17,7 @@ __device__ __forceinline__ uint32_t kept_of_four(const Flash &f, u64 row, int ke
     for (int j = 0; j < 4; j++) {
       u64 e = first + j;
       uint32_t c[4] = {(uint32_t)(e >> 2), (uint32_t)(e >> 34), 0u, 0u};
-      philox(c, f.k0, f.k1);
+      philox(c, words.k0, words.k1);
       uint32_t low = e & 1 ? c[1] : c[0], high = e & 1 ? c[3] : c[2];
       bits |= (uint32_t)((e & 2 ? high : low) >= f.threshold) << j;
     }

@@ -21,6 +21,7 @@ struct Flash {
   bf16 *dq, *dk, *dv;          // where q, k and v have their values
   bf16 *ds;                    // (groups of the launch, M, N, K): gradient of the scores; null: not wanted
   float *sums;                 // (blocks across the groups, M, N, K): its sums over a block's groups
+  const uint32_t *key;         // of dropout; null: k0 and k1
   int q_wide, k_wide, v_wide;  // from a row to the next
   int first, groups;           // those of the launch
   int heads, queries, keys, width, w, nm;

@@ -100,7 +100,7 @@ template <class T> __device__ void backward_block(T *dx, const T *y, const T *g,
 
 // Long rows of attention: one block of 256 a row of up to 4096 scores, a multiple of four, held in registers. `kept` gets the
 // weights, `used` what dropout leaves of them (the same where there is none); either may be null.
-struct Drop { uint32_t k0, k1, threshold; float scale; u64 start; };
+struct Drop { Key key; uint32_t threshold; float scale; u64 start; };
 #define QUADS 4
 template <class T> __device__ void long_rows(T *kept, T *used, const T *x, const Terms &t, const Drop &d) {
   u64 r = blockIdx.x, at = r * t.k;
@@ -136,7 +136,7 @@ template <class T> __device__ void long_rows(T *kept, T *used, const T *x, const
     if (d.threshold) {
       u64 block = (d.start + at) / 4 + i;
       uint32_t c[4] = {(uint32_t)block, (uint32_t)(block >> 32), 0u, 0u};
-      philox(c, d.k0, d.k1);
+      philox(c, d.key.k0, d.key.k1);
 #pragma unroll
       for (int j = 0; j < 4; j++) p.v[j] = down<T>(c[j] < d.threshold ? 0.f : up(p.v[j]) * d.scale);
     }
@@ -157,7 +157,7 @@ template <class T> __device__ void long_rows_back(T *dx, const T *y, const T *g,
     if (d.threshold) {
       u64 block = (d.start + at) / 4 + i;
       c[0] = (uint32_t)block, c[1] = (uint32_t)(block >> 32), c[2] = 0u, c[3] = 0u;
-      philox(c, d.k0, d.k1);
+      philox(c, d.key.k0, d.key.k1);
     }
     float s = d.threshold ? d.scale : 1.f;
 #pragma unroll
@@ -190,12 +190,14 @@ template <class T> __device__ void long_rows_back(T *dx, const T *y, const T *g,
   WARPS(T, S, 1) WARPS(T, S, 5) WARPS(T, S, 32)                                                                      \
   extern "C" __global__ void long_##S(T *kept, T *used, const T *x, const float *bias, const float *mask, int k,     \
                                       int n, int m, int w, int nm, int first, float scale, uint32_t k0, uint32_t k1, \
-                                      uint32_t threshold, float keep, u64 start) {                                   \
-    long_rows<T>(kept, used, x, Terms{bias, mask, k, n, m, w, nm, first, scale}, Drop{k0, k1, threshold, keep, start}); \
+                                      const uint32_t *key, uint32_t threshold, float keep, u64 start) {              \
+    long_rows<T>(kept, used, x, Terms{bias, mask, k, n, m, w, nm, first, scale}, \
+                 Drop{Key(k0, k1, key), threshold, keep, start}); \
   }                                                                                                                  \
   extern "C" __global__ void long_back_##S(T *dx, const T *y, const T *g, int k, float scale, uint32_t k0,           \
-                                           uint32_t k1, uint32_t threshold, float keep, u64 start) {                 \
-    long_rows_back<T>(dx, y, g, k, scale, Drop{k0, k1, threshold, keep, start});                                     \
+                                           uint32_t k1, const uint32_t *key, uint32_t threshold, float keep, \
+                                           u64 start) {                                                              \
+    long_rows_back<T>(dx, y, g, k, scale, Drop{Key(k0, k1, key), threshold, keep, start});                                     \
   }                                                                                                                  \
   extern "C" __global__ void softmax_block_##S(T *y, const T *x, u64 rows, const float *bias, const float *mask,     \
                                                int k, int n, int m, int w, int nm, int first, float scale) {                    \

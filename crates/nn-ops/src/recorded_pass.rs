@@ -1,0 +1,235 @@
+//! A pass of training that is recorded on a GPU, as [`Replayed`](crate::Replayed) records an evaluation.
+
+use candle_core::{Result, Tensor};
+#[cfg(feature = "cuda")]
+use {
+    crate::cuda::{Graph, fill, keep_uploads, open},
+    candle_core::{CudaDevice, DType, Device, Shape},
+    std::cell::RefCell,
+    std::thread::ThreadId,
+};
+
+use crate::gradients::Gradients;
+use crate::mode::Noise;
+
+/// Computes what is to be read of a pass, one tensor without a graph, and its gradients.
+pub type Pass<'a> = dyn Fn(&[Tensor], &Noise) -> Result<(Tensor, Gradients)> + 'a;
+
+/// Forward and backward pass over batches of the same shapes. On a GPU the third is recorded, with the change of running statistics,
+/// and from then on one call queues it instead of thousands; dropout and drop-path draw what they would draw unrecorded.
+///
+/// It is not recorded on the CPU; for other shapes than it was recorded for; on another thread; with activation checkpointing; or if
+/// the passes before took more than two fifths of the GPU's memory, for a recording has memory of its own.
+#[derive(Default)]
+pub struct RecordedPass {
+    #[cfg(feature = "cuda")]
+    stage: Stage,
+}
+
+#[cfg(feature = "cuda")]
+#[derive(Default)]
+enum Stage {
+    #[default]
+    Nothing,
+    /// One pass was made on inputs like these, which drew so many masks.
+    Seen(Kinds, usize),
+    /// Another was made from memory that a recording can read.
+    Ready(Box<Ready>),
+    /// It is recorded.
+    Recorded(Box<Ready>, Graph),
+    /// It cannot be recorded.
+    Refused,
+}
+
+/// Shapes and types of tensors.
+#[cfg(feature = "cuda")]
+type Kinds = Vec<(Shape, DType)>;
+
+#[cfg(feature = "cuda")]
+struct Ready {
+    /// Of the inputs.
+    like: Kinds,
+    masks: usize,
+    /// The inputs' place, and behind them the keys of masks, if there are any.
+    inputs: Vec<Tensor>,
+    /// The results' kinds and the gradients' names.
+    found: Kinds,
+    names: Vec<String>,
+    /// Uploads are kept by thread.
+    thread: ThreadId,
+}
+
+impl RecordedPass {
+    /// Nothing recorded yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether passes on inputs like the last are replayed.
+    pub fn is_recorded(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return matches!(self.stage, Stage::Recorded(..));
+        #[cfg(not(feature = "cuda"))]
+        false
+    }
+
+    /// What `run` finds, which must queue the same work for all inputs of the same shapes and types, and read nothing back. The
+    /// next call overwrites what a recorded pass found.
+    ///
+    /// # Errors
+    /// Those of `run`.
+    pub fn call(
+        &mut self,
+        inputs: &[Tensor],
+        noise: &Noise,
+        run: &Pass<'_>,
+    ) -> Result<(Tensor, Gradients)> {
+        #[cfg(feature = "cuda")]
+        if let Some(Device::Cuda(dev)) = inputs.first().map(Tensor::device)
+            && inputs.iter().all(|t| t.device().is_cuda() && !t.track_op())
+        {
+            return self.on_gpu(&dev.clone(), inputs, noise, run);
+        }
+        run(inputs, noise)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn on_gpu(
+        &mut self,
+        dev: &CudaDevice,
+        inputs: &[Tensor],
+        noise: &Noise,
+        run: &Pass<'_>,
+    ) -> Result<(Tensor, Gradients)> {
+        let like: Kinds = inputs.iter().map(|t| (t.shape().clone(), t.dtype())).collect();
+        match std::mem::take(&mut self.stage) {
+            Stage::Seen(of, masks) if of == like => {
+                let ready = Ready::new(like, masks, inputs, noise)?;
+                let (values, gradients, ready) = ready.prepare(dev, run)?;
+                let room = crate::device::has_room(dev)?;
+                self.stage = if room { Stage::Ready(Box::new(ready)) } else { Stage::Refused };
+                Ok((values, gradients))
+            }
+            Stage::Ready(ready) if ready.like == like && ready.is_here() => {
+                ready.take(inputs, noise)?;
+                match ready.record(dev, run)? {
+                    Some(graph) => {
+                        let found = graph.run(&[]).and_then(|found| ready.results(found));
+                        self.stage = Stage::Recorded(ready, graph);
+                        found
+                    }
+                    None => {
+                        self.stage = Stage::Refused;
+                        run(&ready.inputs[..like.len()], &ready.noise()?)
+                    }
+                }
+            }
+            Stage::Recorded(ready, graph) => {
+                let fits = ready.like == like && ready.is_here();
+                let found = if fits {
+                    ready.take(inputs, noise)?;
+                    graph.run(&[]).and_then(|found| ready.results(found))
+                } else {
+                    run(inputs, noise)
+                };
+                self.stage = Stage::Recorded(ready, graph);
+                found
+            }
+            Stage::Refused => {
+                self.stage = Stage::Refused;
+                run(inputs, noise)
+            }
+            _ => {
+                let found = run(inputs, noise)?;
+                self.stage = match noise.only_masks() {
+                    Some(masks) => Stage::Seen(like, masks),
+                    None => Stage::Refused,
+                };
+                Ok(found)
+            }
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+impl Ready {
+    fn new(like: Kinds, masks: usize, inputs: &[Tensor], noise: &Noise) -> Result<Self> {
+        let mut own = inputs.iter().map(Tensor::force_contiguous).collect::<Result<Vec<_>>>()?;
+        if masks > 0
+            && let Some(first) = inputs.first()
+        {
+            own.push(keys(noise, masks, first.device())?);
+        }
+        let thread = std::thread::current().id();
+        Ok(Self { like, masks, inputs: own, found: Kinds::new(), names: Vec::new(), thread })
+    }
+
+    fn is_here(&self) -> bool {
+        std::thread::current().id() == self.thread
+    }
+
+    /// Takes another batch.
+    fn take(&self, inputs: &[Tensor], noise: &Noise) -> Result<()> {
+        self.inputs.iter().zip(inputs).try_for_each(|(own, given)| fill(own, given))?;
+        match self.inputs.get(self.like.len()) {
+            Some(own) => fill(own, &keys(noise, self.masks, own.device())?),
+            None => Ok(()),
+        }
+    }
+
+    /// Draws from the keys in their place.
+    fn noise(&self) -> Result<Noise> {
+        let at = match self.inputs.get(self.like.len()) {
+            Some(keys) => open(keys)?.at,
+            None => 0,
+        };
+        Ok(Noise::placed(at, self.masks))
+    }
+
+    /// The pass that finds out what will be recorded.
+    fn prepare(mut self, dev: &CudaDevice, run: &Pass<'_>) -> Result<(Tensor, Gradients, Self)> {
+        let _kept = keep_uploads(dev);
+        let (values, gradients) = run(&self.inputs[..self.like.len()], &self.noise()?)?;
+        let all = std::iter::once(&values).chain(gradients.iter().map(|(_, g)| g));
+        self.found = all.map(|t| (t.shape().clone(), t.dtype())).collect();
+        self.names = gradients.iter().map(|(name, _)| name.clone()).collect();
+        Ok((values, gradients, self))
+    }
+
+    fn record(&self, dev: &CudaDevice, run: &Pass<'_>) -> Result<Option<Graph>> {
+        let device = Device::Cuda(dev.clone());
+        let outputs = self.found.iter().map(|(shape, dtype)| Tensor::zeros(shape, *dtype, &device));
+        let noise = RefCell::new(Some(self.noise()?));
+        Graph::record(self.inputs.clone(), outputs.collect::<Result<_>>()?, &|inputs| {
+            let Some(noise) = noise.borrow_mut().take() else {
+                candle_core::bail!("a pass is recorded once")
+            };
+            let (values, gradients) = run(&inputs[..self.like.len()], &noise)?;
+            if !gradients.iter().map(|(name, _)| name).eq(&self.names) {
+                candle_core::bail!("other parameters than before have gradients");
+            }
+            Ok(std::iter::once(values).chain(gradients.iter().map(|(_, g)| g.clone())).collect())
+        })
+    }
+
+    fn results(&self, found: &[Tensor]) -> Result<(Tensor, Gradients)> {
+        let Some((values, gradients)) = found.split_first() else {
+            candle_core::bail!("a recorded pass without results");
+        };
+        let named = self.names.iter().cloned().zip(gradients.iter().cloned());
+        Ok((values.clone(), Gradients::from_map(named.collect())))
+    }
+}
+
+/// The keys of the next `n` masks, on the device.
+#[cfg(feature = "cuda")]
+fn keys(noise: &Noise, n: usize, device: &Device) -> Result<Tensor> {
+    let bits: Vec<i64> = noise.keys(n).into_iter().map(u64::cast_signed).collect();
+    Tensor::from_vec(bits, n, device)
+}
+
+impl std::fmt::Debug for RecordedPass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordedPass").field("recorded", &self.is_recorded()).finish()
+    }
+}
