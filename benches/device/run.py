@@ -11,6 +11,7 @@ choose with --only and --work.
 """
 
 import argparse
+import io
 import json
 import lzma
 import os
@@ -26,8 +27,9 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PACKED = ROOT / "target/device-bench/dmmi-cli.xz"
 PEER = ROOT / "benches/peer/dmmi_peer.py"
-# What torch.compile made in an earlier call on such a card: found here, it need not be compiled again.
-COMPILED = ROOT / "target/device-bench/inductor.tar.xz"
+# What torch.compile made in an earlier call on such a card, in parts of at most 15 MiB: found here, it need not be compiled again.
+COMPILED = "inductor.tar.xz"
+PART = 15 << 20
 # (mode, batch, arithmetic of ours and of the peer)
 WORK = [("infer", b, d) for b in (1, 8, 32) for d in ("tf32", "bf16")] + [("train", b, d) for b in (8, 32) for d in ("tf32", "bf16")]
 
@@ -61,15 +63,21 @@ class Session:
         with lzma.open(PACKED) as packed, open(self.program, "wb") as plain:
             shutil.copyfileobj(packed, plain)
         self.program.chmod(0o755)
-        if COMPILED.exists():
-            with tarfile.open(COMPILED) as packed:
+        parts = sorted(PACKED.parent.glob(f"{COMPILED}.*"))
+        if parts:
+            with tarfile.open(fileobj=io.BytesIO(b"".join(part.read_bytes() for part in parts))) as packed:
                 packed.extractall(INDUCTOR, filter="data")
 
     def keep_compiled(self):
-        """Leaves what torch.compile made in the output folder, to be brought along as `COMPILED`."""
-        if INDUCTOR.exists():
-            with tarfile.open(self.out / COMPILED.name, "w:xz", preset=1) as packed:
-                packed.add(INDUCTOR, ".")
+        """Leaves what torch.compile made in the output folder, to be brought along beside the packed program."""
+        if not INDUCTOR.exists():
+            return
+        whole = io.BytesIO()
+        with tarfile.open(fileobj=whole, mode="w:xz", preset=1) as packed:
+            packed.add(INDUCTOR, ".")
+        data = whole.getvalue()
+        for i in range(0, len(data), PART):
+            (self.out / f"{COMPILED}.{i // PART}").write_bytes(data[i:i + PART])
 
     def run(self, title, command, limit):
         """Runs a command within its limit and what is left; its output goes to a file and is returned."""

@@ -11,7 +11,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, IndexOp, Tensor};
 use dmmi_model::Dmmi;
 use metrics::{GresReport, KindReport, Overlap, RisReport};
-use nn_ops::{Align, Replayed, resize_bilinear};
+use nn_ops::{Align, Replayed, Uploader, resize_bilinear};
 use refzom_dataset::Sample;
 use serde::{Deserialize, Serialize};
 
@@ -176,11 +176,12 @@ pub fn evaluate(
     let total = split.len();
     let mut records = Vec::with_capacity(total);
     progress(0, total)?;
+    let mut uploader = Uploader::new(device);
     let mut segment = Replayed::new(|x| model.segment(&x[0], &x[1], &x[2]));
     for batch in split.epoch(0, 0)? {
         let batch = batch?;
-        let to = |tensor: &Tensor| tensor.to_device(device);
-        let logits = segment.call(&[to(&batch.images)?, to(&batch.ids)?, to(&batch.attention)?])?;
+        let placed = uploader.upload(&[&batch.images, &batch.ids, &batch.attention])?;
+        let logits = segment.call(&placed)?;
         let margin = margins(&logits)?; // (B, H, W) on the CPU
         let (b, h, w) = margin.dims3()?;
         let truth = batch

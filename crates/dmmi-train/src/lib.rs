@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
+mod ahead;
 mod checkpoint;
 mod config;
 mod data;

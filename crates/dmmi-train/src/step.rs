@@ -2,12 +2,15 @@
 //!
 //! The parameters change only after losses and gradients were found finite, so a failed step leaves the last good values.
 
+use std::ops::Range;
+
 use candle_core::{DType, Device, Tensor, Var};
 use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets};
-use nn_ops::{AdamW, Gradients, Mode, Noise, Tape};
+use nn_ops::{AdamW, Gradients, Mode, Noise, Tape, Uploader};
 use refzom_dataset::Batch;
 use serde::{Deserialize, Serialize};
 
+use crate::ahead::{Placed, flat, unflat};
 use crate::error::{Error, Result};
 use crate::groups::provably_without_gradient;
 use crate::network::Network;
@@ -60,6 +63,21 @@ pub fn train_step(
     losses: &LossConfig,
     settings: &StepSettings,
 ) -> Result<StepStats> {
+    let placed = Placed::new(batch.clone(), &mut Uploader::new(&network.device))?;
+    step(network, optimizer, trained, &placed, losses, settings, &mut || {})
+}
+
+/// The same, of a batch on the device. `meanwhile` runs while a GPU computes.
+pub(crate) fn step(
+    network: &Network,
+    optimizer: &mut AdamW,
+    trained: &[(String, Var)],
+    placed: &Placed,
+    losses: &LossConfig,
+    settings: &StepSettings,
+    meanwhile: &mut dyn FnMut(),
+) -> Result<StepStats> {
+    let Placed { batch, input, targets } = placed;
     let non_finite = |what: &str, value: f64| Error::NonFinite {
         what: what.to_owned(),
         value,
@@ -71,33 +89,29 @@ pub fn train_step(
         if value.is_finite() { Ok(value) } else { Err(non_finite(what, value)) }
     };
 
-    let (input, targets) = tensors(batch, &network.device)?;
-    let erased = input.erased_ids.is_some();
     let all = flat(input, targets);
     let of = trained.iter().map(|(_, var)| var.as_tensor().id()).collect::<Vec<_>>();
     let recording = key((format!("{losses:?}"), of));
-    let found = in_parts(
-        (batch.len(), settings.parts),
-        (settings.seed, settings.step),
-        |samples, noise, share| {
-            let part = all.iter().map(|tensor| cut(tensor, &samples));
-            let part = part.collect::<candle_core::Result<Vec<_>>>()?;
-            let pass = |part: &[Tensor], noise: &Noise| {
-                pass(network, trained, &unflat(part)?, losses, noise, share)
-            };
-            let (read, gradients) =
-                network.recording.pass(recording, &part, noise, share, &pass)?;
-            // Read after the backward pass is queued: on a GPU, reading waits.
-            let read = read.to_vec1::<f32>()?;
-            let mut values = [0.0; 4];
-            // The total has its share already.
-            let shares = [share, share, share, 1.0];
-            for ((value, read), share) in values.iter_mut().zip(read).zip(shares) {
-                *value = f64::from(read) * share;
-            }
-            Ok((values, gradients))
-        },
-    )?;
+    let pass_over = |samples: Range<usize>, noise: &Noise, share: f64| {
+        let part = all.iter().map(|tensor| cut(tensor, &samples));
+        let part = part.collect::<candle_core::Result<Vec<_>>>()?;
+        let pass = |part: &[Tensor], noise: &Noise| {
+            pass(network, trained, &unflat(part)?, losses, noise, share)
+        };
+        network.recording.pass(recording, &part, noise, share, &pass)
+    };
+    let (seed, step) = (settings.seed, settings.step);
+    let found = if settings.parts == 1 {
+        let (losses, gradients) = pass_over(0..batch.len(), &Noise::new(seed, step as u64), 1.0)?;
+        // Reading waits for a GPU.
+        meanwhile();
+        vec![(read(&losses, 1.0)?, gradients)]
+    } else {
+        in_parts((batch.len(), settings.parts), (seed, step), |samples, noise, share| {
+            let (losses, gradients) = pass_over(samples, noise, share)?;
+            Ok((read(&losses, share)?, gradients))
+        })?
+    };
     let (mut terms, mut gradients) = ([0.0; 4], Gradients::default());
     for (values, part) in found {
         terms.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
@@ -111,7 +125,7 @@ pub fn train_step(
     if settings.check_gradients {
         let mut missing = gradients.missing(trained);
         missing.retain(|name| !provably_without_gradient(name, network.last_stage));
-        if !erased {
+        if input.erased_ids.is_none() {
             // Without an erased expression the image-to-text decoder does not run.
             missing.retain(|name| !name.contains(".lan_func."));
         }
@@ -150,40 +164,24 @@ fn pass(
     Ok((Tensor::stack(&all, 0)?, gradients))
 }
 
-/// In the order that [`unflat`] expects.
-fn flat(input: DmmiInput, targets: Targets) -> Vec<Tensor> {
-    let DmmiInput { images, ids, erased_ids, attention } = input;
-    let always = [images, ids, attention, targets.masks, targets.has_target];
-    always.into_iter().chain(erased_ids).collect()
-}
-
-fn unflat(all: &[Tensor]) -> candle_core::Result<(DmmiInput, Targets)> {
-    let [images, ids, attention, masks, has_target, rest @ ..] = all else {
-        candle_core::bail!("a batch of {} tensors", all.len());
-    };
-    let input = DmmiInput {
-        images: images.clone(),
-        ids: ids.clone(),
-        erased_ids: rest.first().cloned(),
-        attention: attention.clone(),
-    };
-    Ok((input, Targets { masks: masks.clone(), has_target: has_target.clone() }))
-}
-
 /// A batch as the network's input and the losses' targets, on `device`.
 ///
 /// # Errors
 /// When the device has no memory left.
 pub fn tensors(batch: &Batch, device: &Device) -> Result<(DmmiInput, Targets)> {
-    let to = |tensor: &Tensor| tensor.to_device(device);
-    let input = DmmiInput {
-        images: to(&batch.images)?,
-        ids: to(&batch.ids)?,
-        erased_ids: batch.erased_ids.as_ref().map(to).transpose()?,
-        attention: to(&batch.attention)?,
-    };
-    let targets = Targets { masks: to(&batch.masks)?, has_target: to(&batch.has_target)? };
+    let Placed { input, targets, .. } = Placed::new(batch.clone(), &mut Uploader::new(device))?;
     Ok((input, targets))
+}
+
+/// The losses that [`pass`] found, each times the part's share.
+fn read(losses: &Tensor, share: f64) -> Result<[f64; 4]> {
+    let found = losses.to_vec1::<f32>()?;
+    let mut values = [0.0; 4];
+    // The total has its share already.
+    for ((value, read), share) in values.iter_mut().zip(found).zip([share, share, share, 1.0]) {
+        *value = f64::from(read) * share;
+    }
+    Ok(values)
 }
 
 fn sample_names(batch: &Batch) -> Vec<String> {

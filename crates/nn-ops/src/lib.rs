@@ -45,6 +45,7 @@ pub mod simd;
 mod softmax;
 mod transfer;
 mod turn;
+mod upload;
 mod windows;
 
 pub use activation::{gelu, relu, tanh};
@@ -83,4 +84,5 @@ pub use rows::{RowMap, take_rows};
 pub use softmax::{ScoreTerms, attention_softmax, softmax};
 pub use transfer::{TensorSource, Transfer};
 pub use turn::{map_to_tokens, tokens_to_map, turn};
+pub use upload::Uploader;
 pub use windows::text_windows;

@@ -91,6 +91,7 @@ pub fn run(device: &Device) -> Result<Vec<Verdict>> {
     }
     verdicts.push(optimiser(device)?);
     verdicts.push(replayed(device)?);
+    verdicts.push(uploads(device)?);
     for dtype in [DType::F32, DType::BF16] {
         verdicts.push(recorded_pass(device, dtype)?);
     }
@@ -181,6 +182,29 @@ fn recorded_pass(device: &Device, dtype: DType) -> Result<Verdict> {
     }
     let name = format!("recorded pass of training, {}", dtype.as_str());
     Ok(Verdict { name, error, tolerance: 0.0 })
+}
+
+/// Batches of changing size uploaded one after another, with nothing waiting in between: what arrives is what was sent.
+fn uploads(device: &Device) -> Result<Verdict> {
+    let mut uploader = crate::Uploader::new(device);
+    let mut arrived = Vec::new();
+    for seed in 1..7u32 {
+        let n = if seed == 3 { 40_001 } else { 70_000 };
+        let floats = values(&[n], seed)?.to_dtype(DType::F32)?;
+        let words = (Tensor::arange(0u32, n as u32, &Device::Cpu)? * f64::from(seed))?;
+        let bytes = words.to_dtype(DType::U8)?.reshape((1, n))?;
+        let sent = [floats, words, bytes];
+        arrived.push((uploader.upload(&sent.each_ref())?, sent));
+    }
+    let mut error = 0f64;
+    for (found, sent) in &arrived {
+        for (found, sent) in found.iter().zip(sent) {
+            let wide = |t: &Tensor| t.to_device(&Device::Cpu)?.to_dtype(DType::F64);
+            let apart = (wide(found)? - wide(sent)?)?.abs()?.flatten_all()?.max(0)?;
+            error = error.max(apart.to_scalar()?);
+        }
+    }
+    Ok(Verdict { name: "uploads".to_owned(), error, tolerance: 0.0 })
 }
 
 fn cases() -> Vec<Case> {

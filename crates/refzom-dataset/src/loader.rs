@@ -315,6 +315,14 @@ impl<T: Send + 'static> Batches<T> {
         self.end - self.next
     }
 
+    /// Whether [`next`](Iterator::next) would not wait. Without threads it always would.
+    pub fn is_ready(&mut self) -> bool {
+        if let Some(ready) = &self.ready {
+            self.early.extend(ready.try_iter());
+        }
+        self.early.contains_key(&self.next)
+    }
+
     fn interrupted(&self) -> bool {
         self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }

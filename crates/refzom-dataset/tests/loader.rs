@@ -293,6 +293,14 @@ fn anything_is_made_ahead_in_order_and_a_panic_is_an_error() {
         let made = Batches::made_by(|number| Ok(number * number), 2..7, workers, 2).unwrap();
         let made: Vec<usize> = made.map(Result::unwrap).collect();
         assert_eq!(made, [4, 9, 16, 25, 36], "{workers} workers");
+        let mut made = Batches::made_by(Ok, 2..4, workers, 2).unwrap();
+        let patience = Instant::now() + Duration::from_secs(20);
+        while workers > 0 && !made.is_ready() && Instant::now() < patience {
+            std::thread::yield_now();
+        }
+        assert_eq!(made.is_ready(), workers > 0);
+        assert_eq!(made.by_ref().map(Result::unwrap).collect::<Vec<usize>>(), [2, 3]);
+        assert!(!made.is_ready());
         let fails = |number| if number == 3 { panic!("no number") } else { Ok(number) };
         let mut made = Batches::made_by(fails, 2..7, workers, 2).unwrap();
         assert_eq!(made.next().unwrap().unwrap(), 2);

@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Var};
-use nn_ops::AdamW;
+use nn_ops::{AdamW, Uploader};
 use refzom_dataset::DataError;
 
+use crate::ahead::Ahead;
 use crate::checkpoint::{Best, EpochSums, RunDir, RunState, find_checkpoint};
 use crate::config::TrainConfig;
 use crate::data::{RunData, load_vocabulary};
@@ -23,7 +24,7 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::observe::{Observer, StepRecord};
 use crate::schedule::PolyDecay;
-use crate::step::{StepSettings, StepStats, train_step};
+use crate::step::{StepSettings, StepStats, step};
 
 /// File of the optimiser's moments in a checkpoint folder.
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -161,26 +162,24 @@ impl Run {
             )?;
         }
         let mut check_gradients = true;
+        let mut uploader = Uploader::new(&self.network.device);
         let mut ended = if state.finished { Some(self.end_of(&state)) } else { None };
         while ended.is_none() {
-            let mut batches = self
-                .data
-                .train
-                .epoch(state.epoch, state.batch)?
-                .interrupted_by(Arc::clone(&options.stop));
+            let batches = self.data.train.epoch(state.epoch, state.batch)?;
+            let mut batches = Ahead::new(batches.interrupted_by(Arc::clone(&options.stop)));
             while state.batch < steps_per_epoch {
                 ended = self.stop_due(&state, options);
                 if ended.is_some() {
                     break;
                 }
                 let clock = Instant::now();
-                let batch = match batches.next() {
+                let placed = match batches.next(&mut uploader) {
                     None => break,
-                    Some(Err(DataError::Stopped)) => {
+                    Some(Err(Error::Data(DataError::Stopped))) => {
                         ended = Some(Ended::Interrupted);
                         break;
                     }
-                    Some(batch) => batch?,
+                    Some(placed) => placed?,
                 };
                 let data_seconds = clock.elapsed().as_secs_f64();
                 let settings = StepSettings {
@@ -193,19 +192,20 @@ impl Run {
                     check_gradients,
                 };
                 let losses = &self.config.loss;
-                let stats = train_step(
+                let stats = step(
                     &self.network,
                     &mut self.optimizer,
                     &self.trained,
-                    &batch,
+                    &placed,
                     losses,
                     &settings,
+                    &mut || batches.prepare(&mut uploader),
                 )?;
                 check_gradients = false;
                 state.step += 1;
                 state.batch += 1;
                 let seconds = clock.elapsed().as_secs_f64();
-                let samples = batch.samples.len();
+                let samples = placed.batch.len();
                 add(&mut state.sums, &stats, samples, seconds);
                 state.sums.waiting += data_seconds;
                 observer.step(&StepRecord {

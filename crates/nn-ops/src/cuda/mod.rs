@@ -27,6 +27,7 @@ mod optim;
 mod rows;
 mod softmax;
 mod take;
+mod upload;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -60,6 +61,7 @@ pub(crate) use optim::{Moved, adamw, norm_of, scale_all};
 pub(crate) use rows::relative_bias;
 pub(crate) use softmax::attention_softmax;
 pub(crate) use take::{take_rows, turn};
+pub(crate) use upload::{Pinned, upload};
 
 /// Compiled kernels of one source file.
 #[derive(Clone, Copy)]

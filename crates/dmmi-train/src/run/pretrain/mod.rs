@@ -14,7 +14,7 @@ use std::time::Instant;
 use candle_core::{DType, Tensor, Var, bail};
 use dmmi_model::names::FUSION;
 use nn_ops::names::fits;
-use nn_ops::{AdamW, Gradients, Mode, Noise, Tape, class_cross_entropy};
+use nn_ops::{AdamW, Gradients, Mode, Noise, Tape, Uploader, class_cross_entropy};
 use refzom_dataset::{
     Batches, CategoryMaps, DataError, ImageTransform, Order, Sampler, TargetKind,
 };
@@ -58,6 +58,7 @@ struct Learner<'a> {
     optimizer: AdamW,
     trained: Vec<(String, Var)>,
     recording: Recording,
+    uploader: Uploader,
     settings: &'a TrainConfig,
 }
 
@@ -214,12 +215,20 @@ impl<'a> Learner<'a> {
         let parameters = parameters.chain(head.store.parameters()).collect();
         let even = OptimizerConfig { backbone_lr_scale: 1.0, ..settings.optimizer.clone() };
         let (optimizer, trained) = optimizer_of(parameters, &even)?;
-        Ok(Self { network, head, optimizer, trained, recording: Recording::default(), settings })
+        Ok(Self {
+            network,
+            head,
+            optimizer,
+            trained,
+            recording: Recording::default(),
+            uploader: Uploader::new(&network.device),
+            settings,
+        })
     }
 
     fn step(&mut self, batch: &Pictures, step: usize, lr: f64) -> Result<Found> {
-        let device = &self.network.device;
-        let (images, classes) = (batch.images.to_device(device)?, batch.classes.to_device(device)?);
+        let placed = self.uploader.upload(&[&batch.images, &batch.classes])?;
+        let (images, classes) = (&placed[0], &placed[1]);
         let seed = self.settings.seed ^ STREAM;
         let samples = images.dim(0)?;
         let (network, head, trained) = (self.network, &self.head, &self.trained);
@@ -228,7 +237,7 @@ impl<'a> Learner<'a> {
             (samples, self.settings.schedule.parts),
             (seed, step),
             |part, noise, share| {
-                let part = [cut(&images, &part)?, cut(&classes, &part)?];
+                let part = [cut(images, &part)?, cut(classes, &part)?];
                 let pass = |part: &[Tensor], noise: &Noise| {
                     let [images, classes] = part else { bail!("pictures and their classes") };
                     let _tape = Tape::begin();
