@@ -1,11 +1,13 @@
-//! With the feature `cuda`: compiles `src/cuda/kernels/*.cu` to PTX with the nvcc that also builds Candle's kernels.
-//! PTX of compute capability 8.0 runs on every later card too: the driver finishes it at first use.
+//! With the feature `cuda`: compiles `src/cuda/kernels/*.cu` with the nvcc that also builds Candle's kernels, for the cards of
+//! `CARDS` and to PTX of compute capability 8.0, which runs on every later card: there the driver finishes it at first use.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::{env, fs};
 
 const KERNELS: &str = "src/cuda/kernels";
+/// Compute capabilities: A100, RTX 30, RTX 40 and L40, H100 and H200.
+const CARDS: [&str; 4] = ["80", "86", "89", "90"];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -26,7 +28,12 @@ fn main() {
             continue;
         }
         let mut command = Command::new(&nvcc);
-        command.args(["--ptx", "-O3", "-std=c++17", "-arch=compute_80", "--output-directory"]);
+        command.args(["--fatbin", "-O3", "-std=c++17", "--threads=0"]);
+        command.args(["-gencode", "arch=compute_80,code=compute_80"]);
+        for card in CARDS {
+            command.args(["-gencode", &format!("arch=compute_{card},code=sm_{card}")]);
+        }
+        command.arg("--output-directory");
         match command.arg(&out).arg(&file).status() {
             Ok(status) if status.success() => {}
             Ok(status) => {

@@ -126,14 +126,14 @@ args=("$@"); for ((i = 0; i < $#; i++)); do
   case $a in
     -o) out=${args[i+1]}; i=$((i+1));;
     --output-directory) out=${args[i+1]}; i=$((i+1));;
-    -c|--ptx) mode=$a; key+=("$a");;
+    -c|--ptx|--fatbin) mode=$a; key+=("$a");;
     *.cu) src=$a; key+=("$a");;
     -I*/checkouts/*) key+=("${a##*/checkouts/}");;
     *) key+=("$a");;
   esac
 done
 [ -n "$mode" ] && [ -n "$src" ] && [ -n "$out" ] || exec "$real" "$@"
-[ "$mode" = -c ] || out=$out/$(basename "$src" .cu).ptx
+[ "$mode" = -c ] || out=$out/$(basename "$src" .cu).${mode#--}
 if [ "${front##*/}" = wrap-noq ] && [ -e src/ffi.rs ]; then case $src in
   */moe/*|*/mmq_gguf/*|*/mmvq_gguf.cu)
     { echo 'extern int dprintf(int, const char *, ...); extern void abort(void);'
@@ -160,6 +160,6 @@ export CUDA_HOME='$dir'
 export NVCC='$dir/$wrap/nvcc'
 export PATH='$dir/bin':"\$PATH"
 export CUDARC_CUDA_VERSION=13000
-export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90}
+export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-80}
 export CUDAFORGE_THREADS=\${CUDAFORGE_THREADS:-$(nproc)}
 ENV

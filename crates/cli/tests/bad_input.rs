@@ -34,6 +34,13 @@ fn file(root: &Path, name: &str, text: &str) -> String {
 const DATA: &str = "[data]\ntrain = { dir = \"nowhere\", split = \"train\" }\n";
 
 #[test]
+fn options_that_would_be_ignored() {
+    refused(&["quickstart", "--mini", "--minutes", "3"], &["--minutes", "--mini"]);
+    let convert = ["data", "convert", "data", "--to", "ref_zom", "--out", "x", "--masks", "png"];
+    refused(&convert, &["--masks", "ref_zom", "jsonl"]);
+}
+
+#[test]
 fn configurations() {
     let root = tempfile::tempdir().unwrap();
     let path = |name: &str, text: &str| file(root.path(), name, text);

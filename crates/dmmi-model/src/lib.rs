@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![deny(missing_docs)]
 
+mod batch;
 mod config;
 mod conv_norm;
 pub mod cost;
@@ -15,6 +16,7 @@ mod semantics;
 mod text_to_image;
 mod zero_gradient;
 
+pub use batch::{batch_of, batch_tensors};
 pub use config::{BackboneConfig, Branch, DecoderConfig, DecoderWords, DmmiConfig};
 pub use encoder::{Encoded, FusedEncoder};
 pub use image_to_text::ImageToTextDecoder;

@@ -1,7 +1,6 @@
 //! Batches on their way to the device while the step before is computed.
 
-use candle_core::Tensor;
-use dmmi_model::{DmmiInput, Targets};
+use dmmi_model::{DmmiInput, Targets, batch_of};
 use nn_ops::Uploader;
 use refzom_dataset::{Batch, Batches};
 
@@ -20,29 +19,9 @@ impl Placed {
         let Batch { images, ids, attention, masks, has_target, erased_ids, .. } = &batch;
         let mut all = vec![images, ids, attention, masks, has_target];
         all.extend(erased_ids);
-        let (input, targets) = unflat(&uploader.upload(&all)?)?;
+        let (input, targets) = batch_of(&uploader.upload(&all)?)?;
         Ok(Self { batch, input, targets })
     }
-}
-
-/// In the order that [`unflat`] expects.
-pub(crate) fn flat(input: &DmmiInput, targets: &Targets) -> Vec<Tensor> {
-    let DmmiInput { images, ids, erased_ids, attention } = input;
-    let always = [images, ids, attention, &targets.masks, &targets.has_target];
-    always.into_iter().chain(erased_ids).cloned().collect()
-}
-
-pub(crate) fn unflat(all: &[Tensor]) -> candle_core::Result<(DmmiInput, Targets)> {
-    let [images, ids, attention, masks, has_target, rest @ ..] = all else {
-        candle_core::bail!("a batch of {} tensors", all.len());
-    };
-    let input = DmmiInput {
-        images: images.clone(),
-        ids: ids.clone(),
-        erased_ids: rest.first().cloned(),
-        attention: attention.clone(),
-    };
-    Ok((input, Targets { masks: masks.clone(), has_target: has_target.clone() }))
 }
 
 /// The batches of an epoch, the next one already placed where it was ready early enough.

@@ -5,12 +5,12 @@
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor, Var};
-use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets};
+use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets, batch_of, batch_tensors};
 use nn_ops::{AdamW, Gradients, Mode, Noise, Tape, Uploader};
 use refzom_dataset::Batch;
 use serde::{Deserialize, Serialize};
 
-use crate::ahead::{Placed, flat, unflat};
+use crate::ahead::Placed;
 use crate::error::{Error, Result};
 use crate::groups::provably_without_gradient;
 use crate::network::Network;
@@ -89,14 +89,14 @@ pub(crate) fn step(
         if value.is_finite() { Ok(value) } else { Err(non_finite(what, value)) }
     };
 
-    let all = flat(input, targets);
+    let all = batch_tensors(input, targets);
     let of = trained.iter().map(|(_, var)| var.as_tensor().id()).collect::<Vec<_>>();
     let recording = key((format!("{losses:?}"), of));
     let pass_over = |samples: Range<usize>, noise: &Noise, share: f64| {
         let part = all.iter().map(|tensor| cut(tensor, &samples));
         let part = part.collect::<candle_core::Result<Vec<_>>>()?;
         let pass = |part: &[Tensor], noise: &Noise| {
-            pass(network, trained, &unflat(part)?, losses, noise, share)
+            pass(network, trained, &batch_of(part)?, losses, noise, share)
         };
         network.recording.pass(recording, &part, noise, share, &pass)
     };

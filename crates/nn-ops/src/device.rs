@@ -73,9 +73,12 @@ mod open {
 
     use candle_core::cuda_backend::cudarc::driver::result::{device as driver_device, mem_pool};
     use candle_core::cuda_backend::cudarc::driver::sys;
-    use candle_core::{CudaDevice, Device, Error, Result};
+    use candle_core::{CudaDevice, Device, Error, Result, bail};
 
     use super::DeviceMemory;
+
+    /// The oldest compute capability that there are kernels for.
+    const OLDEST: (i32, i32) = (8, 0);
 
     /// Peaks before the last recording was made, in use and reserved: what a pass took then, its recording takes now.
     static BEFORE: [AtomicU64; 2] = [AtomicU64::new(0), AtomicU64::new(0)];
@@ -83,6 +86,13 @@ mod open {
     pub(super) fn cuda(index: usize) -> Result<Device> {
         let device = Device::new_cuda_with_stream(index)?;
         if let Device::Cuda(d) = &device {
+            let has = d.cuda_stream().context().compute_capability().map_err(Error::wrap)?;
+            if has < OLDEST {
+                let ((major, minor), (least, _)) = (has, OLDEST);
+                bail!(
+                    "GPU {index} has compute capability {major}.{minor}; the kernels need {least}.0 or later (A100, RTX 30 and newer)"
+                );
+            }
             // SAFETY: all work of a device goes through its one stream, in order; nothing needs events between streams.
             unsafe { d.disable_event_tracking() };
             // By default the pool gives its memory back at every synchronisation, and takes it anew.

@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 #[cfg(feature = "cuda")]
 use {
     crate::cuda::{Graph, fill, keep_uploads, open},
-    candle_core::{CudaDevice, DType, Device, Shape},
+    crate::replay::{Kinds, kinds},
+    candle_core::{CudaDevice, Device},
     std::cell::RefCell,
     std::thread::ThreadId,
 };
@@ -15,11 +16,13 @@ use crate::mode::Noise;
 /// Computes what is to be read of a pass, one tensor without a graph, and its gradients.
 pub type Pass<'a> = dyn Fn(&[Tensor], &Noise) -> Result<(Tensor, Gradients)> + 'a;
 
-/// Forward and backward pass over batches of the same shapes. On a GPU the third is recorded, with the change of running statistics,
-/// and from then on one call queues it instead of thousands; dropout and drop-path draw what they would draw unrecorded.
+/// Forward and backward pass over batches of the same shapes. On a GPU the third is recorded, with the change of running
+/// statistics, and from then on one call queues it instead of thousands; dropout and drop-path draw what they would draw
+/// unrecorded.
 ///
-/// It is not recorded on the CPU; for other shapes than it was recorded for; on another thread; with activation checkpointing; or if
-/// the passes before took more than two fifths of the GPU's memory, for a recording has memory of its own.
+/// It is not recorded on the CPU; for other shapes than it was recorded for; on another thread; with activation
+/// checkpointing; or if the passes before took more than two fifths of the GPU's memory, for a recording has memory of its
+/// own.
 #[derive(Default)]
 pub struct RecordedPass {
     #[cfg(feature = "cuda")]
@@ -40,10 +43,6 @@ enum Stage {
     /// It cannot be recorded.
     Refused,
 }
-
-/// Shapes and types of tensors.
-#[cfg(feature = "cuda")]
-type Kinds = Vec<(Shape, DType)>;
 
 #[cfg(feature = "cuda")]
 struct Ready {
@@ -73,8 +72,8 @@ impl RecordedPass {
         false
     }
 
-    /// What `run` finds, which must queue the same work for all inputs of the same shapes and types, and read nothing back. The
-    /// next call overwrites what a recorded pass found.
+    /// What `run` finds, which must queue the same work for all inputs of the same shapes and types, and read nothing back.
+    /// The next call overwrites what a recorded pass found.
     ///
     /// # Errors
     /// Those of `run`.
@@ -101,7 +100,7 @@ impl RecordedPass {
         noise: &Noise,
         run: &Pass<'_>,
     ) -> Result<(Tensor, Gradients)> {
-        let like: Kinds = inputs.iter().map(|t| (t.shape().clone(), t.dtype())).collect();
+        let like = kinds(inputs);
         match std::mem::take(&mut self.stage) {
             Stage::Seen(of, masks) if of == like => {
                 let ready = Ready::new(like, masks, inputs, noise)?;
@@ -190,8 +189,7 @@ impl Ready {
     fn prepare(mut self, dev: &CudaDevice, run: &Pass<'_>) -> Result<(Tensor, Gradients, Self)> {
         let _kept = keep_uploads(dev);
         let (values, gradients) = run(&self.inputs[..self.like.len()], &self.noise()?)?;
-        let all = std::iter::once(&values).chain(gradients.iter().map(|(_, g)| g));
-        self.found = all.map(|t| (t.shape().clone(), t.dtype())).collect();
+        self.found = kinds(std::iter::once(&values).chain(gradients.iter().map(|(_, g)| g)));
         self.names = gradients.iter().map(|(name, _)| name.clone()).collect();
         Ok((values, gradients, self))
     }

@@ -10,11 +10,11 @@ use crate::cuda::Graph;
 
 /// Shapes and types of tensors.
 #[cfg(feature = "cuda")]
-type Kinds = Vec<(Shape, DType)>;
+pub(crate) type Kinds = Vec<(Shape, DType)>;
 
 #[cfg(feature = "cuda")]
-fn kinds(tensors: &[Tensor]) -> Kinds {
-    tensors.iter().map(|t| (t.shape().clone(), t.dtype())).collect()
+pub(crate) fn kinds<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Kinds {
+    tensors.into_iter().map(|t| (t.shape().clone(), t.dtype())).collect()
 }
 
 type Function<'a> = Box<dyn Fn(&[Tensor]) -> Result<Tensor> + 'a>;

@@ -40,7 +40,7 @@ pub(crate) struct QuickstartArgs {
     #[arg(long)]
     pub(crate) mini: bool,
     /// Length of the training schedule: 10 is made for at most 10 minutes on 2 CPU cores, 20 trains twice as long
-    #[arg(long, value_name = "M", default_value_t = 10.0, value_parser = parse_minutes)]
+    #[arg(long, value_name = "M", default_value_t = 10.0, value_parser = parse_minutes, conflicts_with = "mini")]
     pub(crate) minutes: f64,
     /// Seed of data and training
     #[arg(long, value_name = "N", default_value_t = 7)]

@@ -32,15 +32,16 @@ mod upload;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use candle_core::backend::BackendDevice;
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaStream, DevicePtr, LaunchConfig,
+    CudaFunction, CudaModule, CudaStream, DevicePtr, LaunchConfig,
 };
+use candle_core::cuda_backend::cudarc::nvrtc::Ptx;
 use candle_core::cuda_backend::{CudaStorage, CudaStorageSlice, DeviceId};
 use candle_core::op::BackpropOp;
-use candle_core::{CudaDevice, DType, Device, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CudaDevice, DType, Device, Error, Result, Shape, Storage, Tensor, bail};
 
 pub(crate) use attend::{AT_ONCE, attend};
 pub(crate) use batch::{batch_norm, batch_statistics, channels_affine, channels_affine_of};
@@ -66,15 +67,16 @@ pub(crate) use upload::{Pinned, upload};
 /// Compiled kernels of one source file.
 #[derive(Clone, Copy)]
 pub(crate) struct Module {
-    pub(crate) name: &'static str,
-    pub(crate) ptx: &'static str,
+    name: &'static str,
+    /// For several cards (`build.rs`).
+    image: &'static [u8],
 }
 
 macro_rules! module {
     ($const:ident, $file:literal) => {
         pub(crate) const $const: Module = Module {
-            name: concat!("nn-ops-", $file),
-            ptx: include_str!(concat!(env!("OUT_DIR"), "/", $file, ".ptx")),
+            name: $file,
+            image: include_bytes!(concat!(env!("OUT_DIR"), "/", $file, ".fatbin")),
         };
     };
 }
@@ -244,25 +246,42 @@ thread_local! {
         RefCell::default();
 }
 
+type Modules = HashMap<(DeviceId, &'static str), Arc<CudaModule>>;
+
+/// Loaded modules, by device and name.
+static MODULES: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
+
 /// A kernel, whose module is loaded at first use, and the stream of the device.
 fn function(
     dev: &CudaDevice,
     module: Module,
     name: &str,
 ) -> Result<(CudaFunction, Arc<CudaStream>)> {
+    let stream = dev.cuda_stream();
     let known = FUNCTIONS.with_borrow(|all| all.get(&dev.id())?.get(name).cloned());
     let function = match known {
         Some(known) => known,
         None => {
-            let found = dev.get_or_load_custom_func(name, module.name, module.ptx)?;
-            let found = found.into_cuda_function();
+            let found = loaded(dev, module)?.load_function(name).map_err(Error::wrap)?;
             FUNCTIONS.with_borrow_mut(|all| {
                 all.entry(dev.id()).or_default().insert(name.to_owned(), found.clone())
             });
             found
         }
     };
-    Ok((function, dev.cuda_stream()))
+    Ok((function, stream))
+}
+
+fn loaded(dev: &CudaDevice, module: Module) -> Result<Arc<CudaModule>> {
+    let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (dev.id(), module.name);
+    if let Some(known) = modules.get(&key) {
+        return Ok(known.clone());
+    }
+    let image = Ptx::from_binary(module.image.to_vec());
+    let found = dev.cuda_stream().context().load_module(image).map_err(Error::wrap)?;
+    modules.insert(key, found.clone());
+    Ok(found)
 }
 
 /// Queues a kernel: `launch!(device, MODULE, name, config, [arguments])`. Arguments are addresses (`u64`) and numbers of

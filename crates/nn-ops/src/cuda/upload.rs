@@ -14,8 +14,8 @@ pub(crate) enum Pinned {
     U8(PinnedHostSlice<u8>),
 }
 
-/// A tensor on the device: through `held`, which is made anew if it does not fit. Types that batches do not have, views and tensors on
-/// a device go Candle's way.
+/// A tensor on the device: through `held`, which is made anew if it does not fit. Types that batches do not have and tensors
+/// on a device go Candle's way.
 pub(crate) fn upload(dev: &CudaDevice, t: &Tensor, held: &mut Option<Pinned>) -> Result<Tensor> {
     let whole = t.contiguous()?;
     let (storage, layout) = whole.storage_and_layout();
@@ -25,7 +25,11 @@ pub(crate) fn upload(dev: &CudaDevice, t: &Tensor, held: &mut Option<Pinned>) ->
             let values = &$values[range.map_or(0..0, |(from, to)| from..to)];
             let mut pinned = match held.take() {
                 Some(Pinned::$kind(pinned)) if pinned.len() == values.len() => pinned,
-                _ => pinned_memory(dev, values.len())?,
+                _ => match pinned_memory(dev, values.len()) {
+                    Ok(pinned) => pinned,
+                    // There is a limit to what may be locked.
+                    Err(_) => return t.to_device(&Device::Cuda(dev.clone())),
+                },
             };
             let placed = copy(dev, t, values, &mut pinned)?;
             *held = Some(Pinned::$kind(pinned));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use dmmi_model::{
-    BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Part, Targets,
+    BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Part, batch_of,
+    batch_tensors,
 };
 use dmmi_train::{OptimizerConfig, TrainConfig, param_groups};
 use nn_ops::{
@@ -180,25 +181,10 @@ impl Training {
     /// One step as a run makes it: its pass is recorded where it can be.
     fn step(&mut self, model: &Dmmi, inputs: &Inputs) -> Result<f32> {
         self.step += 1;
-        let DmmiInput { images, ids, erased_ids, attention } = &inputs.input;
-        let Targets { masks, has_target } = &inputs.targets;
-        let all: Vec<Tensor> = [images, ids, attention, masks, has_target]
-            .into_iter()
-            .chain(erased_ids)
-            .cloned()
-            .collect();
+        let all = batch_tensors(&inputs.input, &inputs.targets);
         let (losses, trained) = (&self.losses, &self.trained);
         let pass = |x: &[Tensor], noise: &Noise| {
-            let [images, ids, attention, masks, has_target, rest @ ..] = x else {
-                candle_core::bail!("a batch of {} tensors", x.len());
-            };
-            let input = DmmiInput {
-                images: images.clone(),
-                ids: ids.clone(),
-                erased_ids: rest.first().cloned(),
-                attention: attention.clone(),
-            };
-            let targets = Targets { masks: masks.clone(), has_target: has_target.clone() };
+            let (input, targets) = batch_of(x)?;
             let _tape = Tape::begin();
             let output = model.forward(&input, Mode::Train(noise))?;
             let total = LossTerms::of(&output, &targets, losses)?.total(losses)?;

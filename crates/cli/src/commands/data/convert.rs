@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use refzom_dataset::{Export, Format, ImagePlacement, MaskForm};
 
 use super::source::{PartBar, SourceArgs};
+use crate::exit::bad_input;
 
 /// Arguments of `data convert`.
 #[derive(Debug, Args)]
@@ -28,9 +29,9 @@ pub(crate) struct ConvertArgs {
     /// Folder to write; must not exist yet, or be empty
     #[arg(long, short, value_name = "DIR")]
     out: PathBuf,
-    /// How masks are written in jsonl and csv
-    #[arg(long, value_enum, default_value_t = Masks::Keep)]
-    masks: Masks,
+    /// How masks are written in jsonl and csv; the other formats have one form each [default: keep]
+    #[arg(long, value_enum)]
+    masks: Option<Masks>,
     /// What happens to the images
     #[arg(long, value_enum, default_value_t = Images::Link)]
     place_images: Images,
@@ -66,9 +67,15 @@ enum Images {
 /// # Errors
 /// Bad input: the data set cannot be read, the folder holds something, or expressions would be lost.
 pub(crate) fn run(args: ConvertArgs) -> Result<()> {
+    if args.masks.is_some() && !matches!(args.to, Format::Jsonl | Format::Csv) {
+        return Err(bad_input!(
+            "--masks: {} has one form of masks; leave it out, or write jsonl or csv",
+            args.to
+        ));
+    }
     let annotations = args.source.open()?;
     let export = Export {
-        masks: match args.masks {
+        masks: match args.masks.unwrap_or(Masks::Keep) {
             Masks::Keep => MaskForm::Keep,
             Masks::Rle => MaskForm::Rle,
             Masks::Png => MaskForm::Png,

@@ -147,8 +147,8 @@ impl Plan {
 /// The settings as they are typed.
 pub(crate) fn flags(settings: Settings) -> String {
     let Settings { mini, minutes, seed } = settings;
-    let mini = if mini { "--mini " } else { "" };
-    format!("{mini}--minutes {minutes} --seed {seed}")
+    let size = if mini { "--mini".to_owned() } else { format!("--minutes {minutes}") };
+    format!("{size} --seed {seed}")
 }
 
 #[cfg(test)]
