@@ -31,6 +31,7 @@ pub struct FusedEncoder {
 }
 
 /// What the decoders take from the encoder.
+#[derive(Clone, Debug)]
 pub struct Encoded {
     /// Maps `(B, C_n, h_n, w_n)` of the four stages.
     pub maps: Vec<Tensor>,

@@ -221,8 +221,8 @@ impl Dmmi {
             };
             let maps = encoded.maps.iter().map(cut).collect::<Result<_>>()?;
             let encoded = Encoded { maps, words: cut(&encoded.words)? };
-            let decoded = self.decoder.forward_t(&encoded, Mode::Eval, &mut Probe::off())?;
-            resize_bilinear(&wide(&decoded.logits)?, (h, w), Align::Corners)
+            let logits = self.decoder.logits(encoded, &mut Probe::off())?;
+            resize_bilinear(&wide(&logits)?, (h, w), Align::Corners)
         };
         Tensor::cat(&(0..sentences).map(one).collect::<Result<Vec<_>>>()?, 0)
     }
@@ -244,8 +244,9 @@ impl Dmmi {
         probe.mark(Part::Text);
         let images = images.to_dtype(self.compute)?;
         let encoded = self.encoder.forward_t(&images, &words, &mask, Mode::Eval, probe)?;
-        let decoded = self.decoder.forward_t(&encoded, Mode::Eval, probe)?;
-        let logits = resize_bilinear(&wide(&decoded.logits)?, (h, w), Align::Corners)?;
+        drop((images, words, mask));
+        let logits = self.decoder.logits(encoded, probe)?;
+        let logits = resize_bilinear(&wide(&logits)?, (h, w), Align::Corners)?;
         probe.mark(Part::TextToImage);
         Ok(logits)
     }

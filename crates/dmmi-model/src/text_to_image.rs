@@ -40,29 +40,30 @@ impl Fuse {
         Ok(Self { first: layer(1, c_in)?, second: layer(2, c_out)?, name })
     }
 
+    /// The maps are let go as soon as they were read.
     fn forward_t(
         &self,
-        coarse: &Tensor,
-        fine: &Tensor,
+        coarse: Tensor,
+        fine: Tensor,
         mode: Mode,
         probe: &mut Probe,
     ) -> Result<Tensor> {
-        let ys = self.first_t(coarse, fine, mode)?;
+        let both = resize_beside(&coarse, &fine, Align::Corners)?;
+        drop((coarse, fine));
+        let ys = self.first.forward_t(&both, mode)?;
+        drop(both);
         probe.record(&format!("relu1_{}", self.name), &ys);
         let ys = self.second.forward_t(&ys, mode)?;
         probe.record(&format!("f{}", self.name), &ys);
         Ok(ys)
     }
 
-    fn first_t(&self, coarse: &Tensor, fine: &Tensor, mode: Mode) -> Result<Tensor> {
-        self.first.forward_t(&resize_beside(coarse, fine, Align::Corners)?, mode)
-    }
-
     /// The same; the backward pass computes each convolution with its norm again.
     fn checkpointed(&self, coarse: &Tensor, fine: &Tensor, mode: Mode) -> Result<Tensor> {
         let (first, second) = (self.clone(), self.second.clone());
-        let ys =
-            checkpoint(&[coarse, fine], mode, move |x, mode| first.first_t(&x[0], &x[1], mode))?;
+        let ys = checkpoint(&[coarse, fine], mode, move |x, mode| {
+            first.first.forward_t(&resize_beside(&x[0], &x[1], Align::Corners)?, mode)
+        })?;
         checkpoint(&[&ys], mode, move |x, mode| second.forward_t(&x[0], mode))
     }
 }
@@ -124,30 +125,56 @@ impl TextToImageDecoder {
 
     /// Encoded maps and words to decoder maps and logits.
     pub fn forward_t(&self, encoded: &Encoded, mode: Mode, probe: &mut Probe) -> Result<Decoded> {
-        let [c1, c2, c3, c4] = encoded.maps.as_slice() else {
-            bail!("the decoder needs four maps, got {}", encoded.maps.len());
+        let mut maps = Vec::with_capacity(3);
+        let logits = self.decode(encoded.clone(), mode, probe, &mut |map| maps.push(map))?;
+        match maps.try_into() {
+            Ok(maps) => Ok(Decoded { maps, logits }),
+            Err(maps) => bail!("{} maps were decoded", Vec::len(&maps)),
+        }
+    }
+
+    /// The logits alone, in evaluation: each map is let go after its last use.
+    pub fn logits(&self, encoded: Encoded, probe: &mut Probe) -> Result<Tensor> {
+        self.decode(encoded, Mode::Eval, probe, &mut drop)
+    }
+
+    /// The logits; `y4, y3, y2` are given away in this order.
+    fn decode(
+        &self,
+        encoded: Encoded,
+        mode: Mode,
+        probe: &mut Probe,
+        keep: &mut dyn FnMut(Tensor),
+    ) -> Result<Tensor> {
+        let Encoded { maps, words } = encoded;
+        let [c1, c2, c3, c4]: [Tensor; 4] = match maps.try_into() {
+            Ok(maps) => maps,
+            Err(maps) => bail!("the decoder needs four maps, got {}", Vec::len(&maps)),
         };
         let attend = |layer: &Option<TransformerDecoderLayer>, map: &Tensor| {
             let Some(layer) = layer else { return Ok(map.clone()) };
             let grid = FeatureGrid::from_map(map)?;
-            grid.with_tokens(layer.forward_t(grid.tokens(), &encoded.words, mode)?)?.to_map()
+            grid.with_tokens(layer.forward_t(grid.tokens(), &words, mode)?)?.to_map()
         };
         let again = self.checkpointing && mode.is_train();
-        let fuse = |fuse: &Fuse, coarse: &Tensor, fine: &Tensor, probe: &mut Probe| {
+        let fuse = |fuse: &Fuse, coarse: Tensor, fine: Tensor, probe: &mut Probe| {
             if again {
-                fuse.checkpointed(coarse, fine, mode)
+                fuse.checkpointed(&coarse, &fine, mode)
             } else {
                 fuse.forward_t(coarse, fine, mode, probe)
             }
         };
         let y4 = fuse(&self.fuse4, c4, c3, probe)?;
         let xs = attend(&self.attend4, &y4)?;
+        keep(y4);
         probe.record("tf1", &xs);
-        let y3 = fuse(&self.fuse3, &xs, c2, probe)?;
+        let y3 = fuse(&self.fuse3, xs, c2, probe)?;
         let xs = attend(&self.attend3, &y3)?;
+        keep(y3);
         probe.record("tf2", &xs);
-        let y2 = fuse(&self.fuse2, &xs, c1, probe)?;
+        let y2 = fuse(&self.fuse2, xs, c1, probe)?;
         let logits = self.classify.forward(&y2)?;
-        Ok(Decoded { maps: [y4, y3, y2], logits })
+        keep(y2);
+        Ok(logits)
     }
 }
