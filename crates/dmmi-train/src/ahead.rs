@@ -1,16 +1,15 @@
 //! Batches on their way to the device while the step before is computed.
 
-use dmmi_model::{DmmiInput, Targets, batch_of};
+use candle_core::Tensor;
 use nn_ops::Uploader;
 use refzom_dataset::{Batch, Batches};
 
 use crate::error::{Error, Result};
 
-/// A batch, and what a step needs of it on the device.
+/// A batch, and its tensors on the device in the order of [`dmmi_model::batch_of`].
 pub(crate) struct Placed {
     pub(crate) batch: Batch,
-    pub(crate) input: DmmiInput,
-    pub(crate) targets: Targets,
+    pub(crate) tensors: Vec<Tensor>,
 }
 
 impl Placed {
@@ -19,8 +18,8 @@ impl Placed {
         let Batch { images, ids, attention, masks, has_target, erased_ids, .. } = &batch;
         let mut all = vec![images, ids, attention, masks, has_target];
         all.extend(erased_ids);
-        let (input, targets) = batch_of(&uploader.upload(&all)?)?;
-        Ok(Self { batch, input, targets })
+        let tensors = uploader.upload(&all)?;
+        Ok(Self { batch, tensors })
     }
 }
 

@@ -33,7 +33,7 @@ pub use error::{Error, Result};
 pub use evaluate::{Evaluation, Record, Summary, Tables, evaluate};
 pub use groups::{param_groups, provably_without_gradient};
 pub use log::RunLog;
-pub use network::{Inventory, Network, PartSize};
+pub use network::{Inventory, Network, PartSize, optimizer_of};
 pub use observe::{EpochRecord, Observer, Observers, PretrainRecord, Start, StepRecord};
 pub use overrides::{apply_set, first_difference, merge, parse_set};
 pub use run::{Ended, Outcome, RunOptions, train};

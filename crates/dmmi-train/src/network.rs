@@ -76,7 +76,10 @@ impl Network {
 }
 
 /// An optimiser over those of `params` that `cfg` trains, and these.
-pub(crate) fn optimizer_of(
+///
+/// # Errors
+/// [`Error::Tensor`] when memory runs out.
+pub fn optimizer_of(
     params: Vec<(String, Var)>,
     cfg: &OptimizerConfig,
 ) -> Result<(AdamW, Vec<(String, Var)>)> {

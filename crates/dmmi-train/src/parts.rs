@@ -54,10 +54,10 @@ pub(crate) struct Recording(Mutex<(u64, RecordedPass)>);
 
 impl Recording {
     /// What `pass` finds for one part of a batch, from a recording if it is the whole batch. `key` stands for all that `pass`
-    /// depends on beyond the part: with another key it is recorded anew.
+    /// depends on beyond the part, and is asked for where it is recorded: with another key it is recorded anew.
     pub(crate) fn pass(
         &self,
-        key: u64,
+        key: &dyn Fn() -> u64,
         part: &[Tensor],
         noise: &Noise,
         share: f64,
@@ -66,11 +66,20 @@ impl Recording {
         if share != 1.0 || !part.iter().all(|tensor| tensor.device().is_cuda()) {
             return pass(part, noise);
         }
+        let key = key();
         let mut recorded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if recorded.0 != key {
             *recorded = (key, RecordedPass::new());
         }
         recorded.1.call(part, noise, pass)
+    }
+}
+
+/// The norm of all gradients, which are scaled down to `max` if there is a limit.
+pub(crate) fn clip(gradients: &mut Gradients, max: Option<f64>) -> candle_core::Result<f64> {
+    match max {
+        Some(max) => gradients.clip(max),
+        None => gradients.global_norm(),
     }
 }
 

@@ -2,10 +2,8 @@
 //!
 //! The parameters change only after losses and gradients were found finite, so a failed step leaves the last good values.
 
-use std::ops::Range;
-
 use candle_core::{DType, Device, Tensor, Var};
-use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets, batch_of, batch_tensors};
+use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets, batch_of};
 use nn_ops::{AdamW, Gradients, Mode, Noise, Tape, Uploader};
 use refzom_dataset::Batch;
 use serde::{Deserialize, Serialize};
@@ -14,7 +12,7 @@ use crate::ahead::Placed;
 use crate::error::{Error, Result};
 use crate::groups::provably_without_gradient;
 use crate::network::Network;
-use crate::parts::{cut, in_parts, key};
+use crate::parts::{clip, cut, in_parts, key};
 
 /// What a step decides beyond the network and the batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +75,7 @@ pub(crate) fn step(
     settings: &StepSettings,
     meanwhile: &mut dyn FnMut(),
 ) -> Result<StepStats> {
-    let Placed { batch, input, targets } = placed;
+    let Placed { batch, tensors } = placed;
     let non_finite = |what: &str, value: f64| Error::NonFinite {
         what: what.to_owned(),
         value,
@@ -89,32 +87,24 @@ pub(crate) fn step(
         if value.is_finite() { Ok(value) } else { Err(non_finite(what, value)) }
     };
 
-    let all = batch_tensors(input, targets);
-    let of = trained.iter().map(|(_, var)| var.as_tensor().id()).collect::<Vec<_>>();
-    let recording = key((format!("{losses:?}"), of));
-    let pass_over = |samples: Range<usize>, noise: &Noise, share: f64| {
-        let part = all.iter().map(|tensor| cut(tensor, &samples));
+    let recording = || {
+        let of = trained.iter().map(|(_, var)| var.as_tensor().id()).collect::<Vec<_>>();
+        key((format!("{losses:?}"), of))
+    };
+    let (parts, stream) = ((batch.len(), settings.parts), (settings.seed, settings.step));
+    let found = in_parts(parts, stream, |samples, noise, share| {
+        let part = tensors.iter().map(|tensor| cut(tensor, &samples));
         let part = part.collect::<candle_core::Result<Vec<_>>>()?;
         let pass = |part: &[Tensor], noise: &Noise| {
             pass(network, trained, &batch_of(part)?, losses, noise, share)
         };
-        network.recording.pass(recording, &part, noise, share, &pass)
-    };
-    let (seed, step) = (settings.seed, settings.step);
-    let found = if settings.parts == 1 {
-        let (losses, gradients) = pass_over(0..batch.len(), &Noise::new(seed, step as u64), 1.0)?;
-        // Reading waits for a GPU.
-        meanwhile();
-        vec![(read(&losses, 1.0)?, gradients)]
-    } else {
-        in_parts((batch.len(), settings.parts), (seed, step), |samples, noise, share| {
-            let (losses, gradients) = pass_over(samples, noise, share)?;
-            Ok((read(&losses, share)?, gradients))
-        })?
-    };
+        Ok((network.recording.pass(&recording, &part, noise, share, &pass)?, share))
+    })?;
+    // Reading waits for a GPU.
+    meanwhile();
     let (mut terms, mut gradients) = ([0.0; 4], Gradients::default());
-    for (values, part) in found {
-        terms.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+    for ((losses, part), share) in found {
+        terms.iter_mut().zip(read(&losses, share)?).for_each(|(sum, value)| *sum += value);
         gradients.add(part)?;
     }
     let segmentation = finite("the segmentation loss", terms[0])?;
@@ -125,7 +115,7 @@ pub(crate) fn step(
     if settings.check_gradients {
         let mut missing = gradients.missing(trained);
         missing.retain(|name| !provably_without_gradient(name, network.last_stage));
-        if input.erased_ids.is_none() {
+        if batch.erased_ids.is_none() {
             // Without an erased expression the image-to-text decoder does not run.
             missing.retain(|name| !name.contains(".lan_func."));
         }
@@ -133,11 +123,7 @@ pub(crate) fn step(
             return Err(Error::NoGradient(missing));
         }
     }
-    let grad_norm = match settings.clip_norm {
-        Some(max) => gradients.clip(max)?,
-        None => gradients.global_norm()?,
-    };
-    let grad_norm = finite("the gradient norm", grad_norm)?;
+    let grad_norm = finite("the gradient norm", clip(&mut gradients, settings.clip_norm)?)?;
     optimizer.step(&gradients, settings.lr)?;
     Ok(StepStats { segmentation, similarity, contrastive, total: total_value, grad_norm })
 }
@@ -169,8 +155,8 @@ fn pass(
 /// # Errors
 /// When the device has no memory left.
 pub fn tensors(batch: &Batch, device: &Device) -> Result<(DmmiInput, Targets)> {
-    let Placed { input, targets, .. } = Placed::new(batch.clone(), &mut Uploader::new(device))?;
-    Ok((input, targets))
+    let placed = Placed::new(batch.clone(), &mut Uploader::new(device))?;
+    Ok(batch_of(&placed.tensors)?)
 }
 
 /// The losses that [`pass`] found, each times the part's share.

@@ -3,10 +3,9 @@
 use candle_core::{Result, Tensor};
 #[cfg(feature = "cuda")]
 use {
-    crate::cuda::{Graph, fill, keep_uploads, open},
+    crate::cuda::{Graph, keep_uploads, open},
     crate::replay::{Kinds, kinds},
     candle_core::{CudaDevice, Device},
-    std::cell::RefCell,
     std::thread::ThreadId,
 };
 
@@ -110,24 +109,17 @@ impl RecordedPass {
                 Ok((values, gradients))
             }
             Stage::Ready(ready) if ready.like == like && ready.is_here() => {
-                ready.take(inputs, noise)?;
-                match ready.record(dev, run)? {
-                    Some(graph) => {
-                        let found = graph.run(&[]).and_then(|found| ready.results(found));
-                        self.stage = Stage::Recorded(ready, graph);
-                        found
-                    }
-                    None => {
-                        self.stage = Stage::Refused;
-                        run(&ready.inputs[..like.len()], &ready.noise()?)
-                    }
-                }
+                let Some(graph) = ready.record(dev, run)? else {
+                    self.stage = Stage::Refused;
+                    return run(inputs, noise);
+                };
+                let found = ready.replay(&graph, inputs, noise);
+                self.stage = Stage::Recorded(ready, graph);
+                found
             }
             Stage::Recorded(ready, graph) => {
-                let fits = ready.like == like && ready.is_here();
-                let found = if fits {
-                    ready.take(inputs, noise)?;
-                    graph.run(&[]).and_then(|found| ready.results(found))
+                let found = if ready.like == like && ready.is_here() {
+                    ready.replay(&graph, inputs, noise)
                 } else {
                     run(inputs, noise)
                 };
@@ -153,27 +145,14 @@ impl RecordedPass {
 #[cfg(feature = "cuda")]
 impl Ready {
     fn new(like: Kinds, masks: usize, inputs: &[Tensor], noise: &Noise) -> Result<Self> {
-        let mut own = inputs.iter().map(Tensor::force_contiguous).collect::<Result<Vec<_>>>()?;
-        if masks > 0
-            && let Some(first) = inputs.first()
-        {
-            own.push(keys(noise, masks, first.device())?);
-        }
+        let given = with_keys(inputs, noise, masks)?;
+        let own = given.iter().map(Tensor::force_contiguous).collect::<Result<_>>()?;
         let thread = std::thread::current().id();
         Ok(Self { like, masks, inputs: own, found: Kinds::new(), names: Vec::new(), thread })
     }
 
     fn is_here(&self) -> bool {
         std::thread::current().id() == self.thread
-    }
-
-    /// Takes another batch.
-    fn take(&self, inputs: &[Tensor], noise: &Noise) -> Result<()> {
-        self.inputs.iter().zip(inputs).try_for_each(|(own, given)| fill(own, given))?;
-        match self.inputs.get(self.like.len()) {
-            Some(own) => fill(own, &keys(noise, self.masks, own.device())?),
-            None => Ok(()),
-        }
     }
 
     /// Draws from the keys in their place.
@@ -197,11 +176,8 @@ impl Ready {
     fn record(&self, dev: &CudaDevice, run: &Pass<'_>) -> Result<Option<Graph>> {
         let device = Device::Cuda(dev.clone());
         let outputs = self.found.iter().map(|(shape, dtype)| Tensor::zeros(shape, *dtype, &device));
-        let noise = RefCell::new(Some(self.noise()?));
         Graph::record(self.inputs.clone(), outputs.collect::<Result<_>>()?, &|inputs| {
-            let Some(noise) = noise.borrow_mut().take() else {
-                candle_core::bail!("a pass is recorded once")
-            };
+            let noise = self.noise()?;
             let (values, gradients) = run(&inputs[..self.like.len()], &noise)?;
             if !gradients.iter().map(|(name, _)| name).eq(&self.names) {
                 candle_core::bail!("other parameters than before have gradients");
@@ -210,7 +186,14 @@ impl Ready {
         })
     }
 
-    fn results(&self, found: &[Tensor]) -> Result<(Tensor, Gradients)> {
+    /// What the recording finds for another batch.
+    fn replay(
+        &self,
+        graph: &Graph,
+        inputs: &[Tensor],
+        noise: &Noise,
+    ) -> Result<(Tensor, Gradients)> {
+        let found = graph.run(&with_keys(inputs, noise, self.masks)?)?;
         let Some((values, gradients)) = found.split_first() else {
             candle_core::bail!("a recorded pass without results");
         };
@@ -219,11 +202,17 @@ impl Ready {
     }
 }
 
-/// The keys of the next `n` masks, on the device.
+/// The inputs, and behind them the keys of the next `masks` masks, if there are any.
 #[cfg(feature = "cuda")]
-fn keys(noise: &Noise, n: usize, device: &Device) -> Result<Tensor> {
-    let bits: Vec<i64> = noise.keys(n).into_iter().map(u64::cast_signed).collect();
-    Tensor::from_vec(bits, n, device)
+fn with_keys(inputs: &[Tensor], noise: &Noise, masks: usize) -> Result<Vec<Tensor>> {
+    let mut all = inputs.to_vec();
+    if masks > 0
+        && let Some(first) = inputs.first()
+    {
+        let bits: Vec<i64> = noise.keys(masks).into_iter().map(u64::cast_signed).collect();
+        all.push(Tensor::from_vec(bits, masks, first.device())?);
+    }
+    Ok(all)
 }
 
 impl std::fmt::Debug for RecordedPass {

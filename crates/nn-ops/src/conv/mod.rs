@@ -230,12 +230,7 @@ impl Conv2d {
         let tracked = tracked.iter().flatten().any(|t| t.track_op());
         #[cfg(feature = "cuda")]
         if !mode.is_train() && !tracked && kernel::plan(xs) == Plan::Cuda {
-            let (scale, shift) = norm.scale_and_shift()?;
-            if !scale.track_op() && !shift.track_op() {
-                let f32 = |t: &Tensor| t.to_dtype(candle_core::DType::F32);
-                let (map, cut) = (self.forward(xs)?, after == After::Relu);
-                return crate::cuda::channels_affine_of(map, &f32(&scale)?, &f32(&shift)?, cut);
-            }
+            return norm.evaluate_own(self.forward(xs)?, after);
         }
         let alike = self.weight.dtype() == xs.dtype();
         if mode.is_train() || tracked || !alike || kernel::plan(xs) != Plan::Fused {

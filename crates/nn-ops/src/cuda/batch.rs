@@ -80,12 +80,12 @@ fn affine_at(y: u64, xs: &Tensor, scale: u64, shift: u64, c: usize, cut: bool) -
 
 /// As [`channels_affine`], of a map that nobody else reads: in its place where its channels are last.
 pub(crate) fn channels_affine_of(
-    map: Tensor,
+    map: &Tensor,
     scale: &Tensor,
     shift: &Tensor,
     cut: bool,
 ) -> Result<Tensor> {
-    let Some(last) = behind(&map)? else { return channels_affine(&map, scale, shift, cut) };
+    let Some(last) = behind(map)? else { return channels_affine(map, scale, shift, cut) };
     affine_at(open(&last)?.at, &last, open(scale)?.at, open(shift)?.at, map.dim(1)?, cut)?;
     map_of(&last)
 }

@@ -64,6 +64,6 @@ impl Graph {
 }
 
 /// Copies a tensor into the memory of another one of the same shape and type.
-pub(crate) fn fill(to: &Tensor, from: &Tensor) -> Result<()> {
+fn fill(to: &Tensor, from: &Tensor) -> Result<()> {
     to.flatten_all()?.slice_set(&from.contiguous()?.flatten_all()?, 0, 0)
 }

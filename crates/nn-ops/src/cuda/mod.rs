@@ -51,7 +51,7 @@ pub(crate) use elementwise::{
     weighted_sum,
 };
 pub(crate) use gemm::{linear, linear_gelu, matmul, set_tf32};
-pub(crate) use graph::{Graph, fill, keep_uploads};
+pub(crate) use graph::{Graph, keep_uploads};
 pub(crate) use layout::behind;
 #[cfg(feature = "cudnn")]
 pub(crate) use layout::map_of;

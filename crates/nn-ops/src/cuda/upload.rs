@@ -20,6 +20,7 @@ pub(crate) fn upload(dev: &CudaDevice, t: &Tensor, held: &mut Option<Pinned>) ->
     let whole = t.contiguous()?;
     let (storage, layout) = whole.storage_and_layout();
     let range = layout.contiguous_offsets();
+    let by_candle = || t.to_device(&Device::Cuda(dev.clone()));
     macro_rules! through {
         ($values:expr, $kind:ident) => {{
             let values = &$values[range.map_or(0..0, |(from, to)| from..to)];
@@ -28,7 +29,7 @@ pub(crate) fn upload(dev: &CudaDevice, t: &Tensor, held: &mut Option<Pinned>) ->
                 _ => match pinned_memory(dev, values.len()) {
                     Ok(pinned) => pinned,
                     // There is a limit to what may be locked.
-                    Err(_) => return t.to_device(&Device::Cuda(dev.clone())),
+                    Err(_) => return by_candle(),
                 },
             };
             let placed = copy(dev, t, values, &mut pinned)?;
@@ -37,11 +38,11 @@ pub(crate) fn upload(dev: &CudaDevice, t: &Tensor, held: &mut Option<Pinned>) ->
         }};
     }
     match &*storage {
-        _ if t.elem_count() == 0 => t.to_device(&Device::Cuda(dev.clone())),
+        _ if t.elem_count() == 0 => by_candle(),
         Storage::Cpu(CpuStorage::F32(values)) => through!(values, F32),
         Storage::Cpu(CpuStorage::U32(values)) => through!(values, U32),
         Storage::Cpu(CpuStorage::U8(values)) => through!(values, U8),
-        _ => t.to_device(&Device::Cuda(dev.clone())),
+        _ => by_candle(),
     }
 }
 

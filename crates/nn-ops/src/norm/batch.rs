@@ -47,11 +47,8 @@ impl BatchNorm2d {
 
     /// The same, and what follows.
     pub(crate) fn forward_then(&self, xs: &Tensor, after: After, mode: Mode) -> Result<Tensor> {
-        let (b, c, h, w) = xs.dims4()?;
-        if c != self.weight.dims1()? {
-            bail!("batch_norm: input has {c} channels, the layer {}", self.weight.dims1()?);
-        }
-        let Mode::Train(noise) = mode else { return self.evaluate(xs, after) };
+        let (b, _, h, w) = self.extent(xs)?;
+        let Mode::Train(noise) = mode else { return self.evaluate(xs, after, false) };
         let n = b * h * w;
         if n < 2 {
             bail!("batch_norm: training needs more than one value a channel, got {:?}", xs.dims());
@@ -70,14 +67,34 @@ impl BatchNorm2d {
         Ok((scale, shift))
     }
 
-    fn evaluate(&self, xs: &Tensor, after: After) -> Result<Tensor> {
+    /// The sizes of a map, which must have the layer's channels.
+    fn extent(&self, xs: &Tensor) -> Result<(usize, usize, usize, usize)> {
+        let sizes = xs.dims4()?;
+        if sizes.1 != self.weight.dims1()? {
+            bail!("batch_norm: input has {} channels, the layer {}", sizes.1, self.weight.dims1()?);
+        }
+        Ok(sizes)
+    }
+
+    /// Evaluation of a map that nobody else reads, in its place where a kernel can.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn evaluate_own(&self, map: Tensor, after: After) -> Result<Tensor> {
+        self.extent(&map)?;
+        self.evaluate(&map, after, true)
+    }
+
+    /// `own`: nobody else reads `xs`.
+    #[cfg_attr(not(feature = "cuda"), allow(unused_variables))] // a kernel of CUDA works in place
+    fn evaluate(&self, xs: &Tensor, after: After, own: bool) -> Result<Tensor> {
         let c = self.weight.dims1()?;
         let (scale, shift) = self.scale_and_shift()?;
         #[cfg(feature = "cuda")]
         if kernel::plan(xs) == Plan::Cuda && ![xs, &scale, &shift].iter().any(|t| t.track_op()) {
             let f32 = |t: &Tensor| t.to_dtype(DType::F32);
             let cut = after == After::Relu;
-            return crate::cuda::channels_affine(xs, &f32(&scale)?, &f32(&shift)?, cut);
+            let affine =
+                if own { crate::cuda::channels_affine_of } else { crate::cuda::channels_affine };
+            return affine(xs, &f32(&scale)?, &f32(&shift)?, cut);
         }
         let (scale, shift) = (scale.reshape((1, c, 1, 1))?, shift.reshape((1, c, 1, 1))?);
         let dtype = xs.dtype();

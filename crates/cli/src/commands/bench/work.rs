@@ -5,13 +5,12 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use dmmi_model::{
-    BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Part, batch_of,
+    BackboneConfig, Dmmi, DmmiConfig, DmmiInput, LossConfig, LossTerms, Part, Targets, batch_of,
     batch_tensors,
 };
-use dmmi_train::{OptimizerConfig, TrainConfig, param_groups};
+use dmmi_train::{TrainConfig, optimizer_of};
 use nn_ops::{
-    AdamW, AdamWConfig, Gradients, LoadReport, Mode, Noise, ParamStore, Probe, RecordedPass,
-    Replayed, Tape,
+    AdamW, Gradients, LoadReport, Mode, Noise, ParamStore, Probe, RecordedPass, Replayed, Tape,
 };
 
 use super::BenchMode;
@@ -62,7 +61,7 @@ impl Work {
                 let quiet = Dmmi::new(&without_noise(&config.model), store.builder(dtype, device))?
                     .compute_in(compute)
                     .checkpointing(checkpoint);
-                let (optimizer, trained) = optimizer(&store, &config.optimizer)?;
+                let (optimizer, trained) = optimizer_of(store.parameters(), &config.optimizer)?;
                 let (losses, lr) = (config.loss.clone(), config.optimizer.lr);
                 (
                     made,
@@ -158,22 +157,14 @@ impl Work {
             self.mask(probe)?;
             return Ok(None);
         };
+        let Inputs { input, targets, .. } = &self.inputs;
         training.step += 1;
         let noise = Noise::new(0, training.step);
-        let mode = Mode::Train(&noise);
-        let tape = Tape::begin();
-        let output = self.model.forward_probed(&self.inputs.input, mode, probe)?;
-        let total = LossTerms::of(&output, &self.inputs.targets, &training.losses)?
-            .total(&training.losses)?;
-        probe.mark(Part::Losses);
-        let gradients = Gradients::of(&total, &training.trained)?;
-        let total = total.detach();
-        drop((output, tape));
-        probe.mark("backward");
+        let (total, gradients) = training.pass(&self.model, input, targets, &noise, probe)?;
         training.optimizer.step(&gradients, training.lr)?;
         probe.mark("optimiser");
         // As a loop that prints the loss does.
-        total.to_dtype(DType::F32)?.to_scalar::<f32>().map(Some)
+        total.to_scalar::<f32>().map(Some)
     }
 }
 
@@ -182,19 +173,35 @@ impl Training {
     fn step(&mut self, model: &Dmmi, inputs: &Inputs) -> Result<f32> {
         self.step += 1;
         let all = batch_tensors(&inputs.input, &inputs.targets);
-        let (losses, trained) = (&self.losses, &self.trained);
-        let pass = |x: &[Tensor], noise: &Noise| {
+        let mut recorded = std::mem::take(&mut self.recorded);
+        let found = recorded.call(&all, &Noise::new(0, self.step), &|x, noise| {
             let (input, targets) = batch_of(x)?;
-            let _tape = Tape::begin();
-            let output = model.forward(&input, Mode::Train(noise))?;
-            let total = LossTerms::of(&output, &targets, losses)?.total(losses)?;
-            let gradients = Gradients::of(&total, trained)?;
-            Ok((total.detach().to_dtype(DType::F32)?, gradients))
-        };
-        let (total, gradients) = self.recorded.call(&all, &Noise::new(0, self.step), &pass)?;
+            self.pass(model, &input, &targets, noise, &mut Probe::off())
+        });
+        self.recorded = recorded;
+        let (total, gradients) = found?;
         self.optimizer.step(&gradients, self.lr)?;
-        // As a loop that prints the loss does.
         total.to_scalar::<f32>()
+    }
+
+    /// Loss and gradients.
+    fn pass(
+        &self,
+        model: &Dmmi,
+        input: &DmmiInput,
+        targets: &Targets,
+        noise: &Noise,
+        probe: &mut Probe,
+    ) -> Result<(Tensor, Gradients)> {
+        let tape = Tape::begin();
+        let output = model.forward_probed(input, Mode::Train(noise), probe)?;
+        let total = LossTerms::of(&output, targets, &self.losses)?.total(&self.losses)?;
+        probe.mark(Part::Losses);
+        let gradients = Gradients::of(&total, &self.trained)?;
+        let total = total.detach().to_dtype(DType::F32)?;
+        drop((output, tape));
+        probe.mark("backward");
+        Ok((total, gradients))
     }
 }
 
@@ -206,11 +213,4 @@ fn without_noise(config: &DmmiConfig) -> DmmiConfig {
         swin.drop_path = 0.0;
     }
     quiet
-}
-
-fn optimizer(store: &ParamStore, cfg: &OptimizerConfig) -> Result<(AdamW, Vec<(String, Var)>)> {
-    let groups = param_groups(store.parameters(), cfg);
-    let trained = groups.iter().flat_map(|group| group.params.iter().cloned()).collect();
-    let adamw = AdamWConfig { beta1: cfg.betas[0], beta2: cfg.betas[1], eps: cfg.eps };
-    Ok((AdamW::new(groups, adamw)?, trained))
 }

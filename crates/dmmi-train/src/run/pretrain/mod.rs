@@ -30,7 +30,7 @@ use crate::config::{OptimizerConfig, TrainConfig};
 use crate::error::{Error, Result};
 use crate::network::{Network, optimizer_of};
 use crate::observe::{Observer, PretrainRecord};
-use crate::parts::{Recording, cut, in_parts};
+use crate::parts::{Recording, clip, cut, in_parts};
 use crate::schedule::PolyDecay;
 
 /// Where the visual encoder lies in the network.
@@ -247,7 +247,7 @@ impl<'a> Learner<'a> {
                     let gradients = Gradients::of(&loss, trained)?;
                     Ok((tally(&loss, &logits, classes)?, gradients))
                 };
-                let (sums, gradients) = recording.pass(0, &part, noise, share, &pass)?;
+                let (sums, gradients) = recording.pass(&|| 0, &part, noise, share, &pass)?;
                 let sums = sums.to_vec1::<f32>()?;
                 let sums: [f64; 3] =
                     std::array::from_fn(|i| sums.get(i).copied().map_or(0.0, f64::from));
@@ -273,10 +273,7 @@ impl<'a> Learner<'a> {
                 return Err(Error::NoGradient(missing));
             }
         }
-        let grad_norm = match self.settings.optimizer.clip_norm {
-            Some(max) => gradients.clip(max)?,
-            None => gradients.global_norm()?,
-        };
+        let grad_norm = clip(&mut gradients, self.settings.optimizer.clip_norm)?;
         let grad_norm = finite("the gradient norm", grad_norm)?;
         self.optimizer.step(&gradients, lr)?;
         Ok(Found { loss, right: sums[1], objects: sums[2], grad_norm })
