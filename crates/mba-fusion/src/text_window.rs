@@ -49,7 +49,7 @@ impl TextWindow {
         let windows = text_windows(&self.query.forward(words)?, self.size)?;
         let q = scale_rows(&self.window.forward(&windows)?, mask)?; // (B, L, D)
         let scores = match centred {
-            Some(centred) => centred.scores(&q, &self.key.weight()?)?,
+            Some(centred) => centred.scores(&q, &self.key)?,
             None => {
                 let key = instance_norm(&self.key.forward(visual)?, IN_EPS)?; // (B, N, D)
                 matmul_nt(&q, &each(&key, q.dim(0)?)?)?

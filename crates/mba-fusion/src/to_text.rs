@@ -76,7 +76,7 @@ impl VisionToText {
     ) -> Result<Tensor> {
         let (maps, centred) = match &self.maps {
             Maps::Release(windows) => {
-                let centred = Centred::of(visual, &self.value.weight()?)?;
+                let centred = Centred::of(visual, &self.value)?;
                 let mut maps = Vec::with_capacity(windows.len());
                 for (name, window) in windows {
                     let map = window.forward(visual, centred.as_ref(), words, mask)?;
@@ -95,7 +95,7 @@ impl VisionToText {
         };
         let map = self.scales.combine(&maps)?; // (B, L, N)
         let gathered = match (&self.maps, centred) {
-            (_, Some(centred)) => centred.gathered(&map, &self.value.weight()?)?,
+            (_, Some(centred)) => centred.gathered(&map, &self.value)?,
             (maps, None) => {
                 let value = self.value.forward(visual)?; // (B, N, D)
                 let value = match maps {

@@ -3,7 +3,6 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
-use crate::activation::relu;
 use crate::attend::{Projected, attend_projected};
 use crate::combine::add;
 use crate::dropout::dropout;
@@ -126,7 +125,7 @@ impl TransformerDecoderLayer {
         let xs = self.norms[1].forward(&add(&xs, &drop(&attended)?)?)?;
         let out = match mode {
             Mode::Eval => feed_forward(&xs, &self.linear1, Activation::Relu, &self.linear2)?,
-            _ => self.linear2.forward(&drop(&relu(&self.linear1.forward(&xs)?)?)?)?,
+            _ => self.linear2.forward(&drop(&self.linear1.forward_relu(&xs)?)?)?,
         };
         self.norms[2].forward(&add(&xs, &drop(&out)?)?)
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::activation::{gelu_in_place, relu, relu_in_place};
+use crate::activation::{gelu_in_place, relu_in_place};
 use crate::kernel::{self, Plan, Scratch, dispatch};
 use crate::linear::{Linear, add_products, biases};
 
@@ -46,7 +46,7 @@ pub fn feed_forward(
     let alike = [Some(&w1), Some(&w2), b1, b2].iter().flatten().all(|t| t.dtype() == xs.dtype());
     if kernel::plan(xs) != Plan::Fused || learns || !fits || !alike {
         return second.forward(&match activation {
-            Activation::Relu => relu(&first.forward(xs)?)?,
+            Activation::Relu => first.forward_relu(xs)?,
             Activation::Gelu => first.forward_gelu(xs)?,
         });
     }
@@ -100,7 +100,7 @@ mod tests {
                     for activation in [Activation::Relu, Activation::Gelu] {
                         let found = feed_forward(&x, &first, activation, &second)?;
                         let want = second.forward(&match activation {
-                            Activation::Relu => relu(&first.forward(&x)?)?,
+                            Activation::Relu => first.forward_relu(&x)?,
                             Activation::Gelu => first.forward_gelu(&x)?,
                         })?;
                         let (found, want) =

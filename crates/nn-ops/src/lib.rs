@@ -71,7 +71,10 @@ pub use linear::{
 pub use load::LoadReport;
 pub use matmul::{matmul, matmul_nt};
 pub use mode::{Mode, Noise};
-pub use norm::{BatchNorm2d, LayerNorm, batch_norm2d, instance_norm, layer_norm, layer_norm_layer};
+pub use norm::{
+    BatchNorm2d, LayerNorm, batch_norm2d, centre, covariance, instance_norm, layer_norm,
+    layer_norm_layer, projected_rstd, scale_columns,
+};
 pub use optim::{AdamW, AdamWConfig, ParamGroup};
 pub use outline::Outline;
 pub use params::ParamStore;

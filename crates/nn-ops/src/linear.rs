@@ -5,7 +5,7 @@
 use candle_core::{Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 
-use crate::activation::gelu;
+use crate::activation::{gelu, relu};
 use crate::kernel::{self, Mat, Plan, Real, Threads, dispatch};
 
 /// `xs wᵀ + b`: `(.., in)` with weight `(out, in)` and bias `(out)` to `(.., out)`.
@@ -162,6 +162,19 @@ impl Linear {
             return crate::cuda::linear_gelu(xs, &weight, bias);
         }
         gelu(&self.forward(xs)?)
+    }
+
+    /// The same, then [`relu`].
+    pub fn forward_relu(&self, xs: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(bias) = &self.bias
+            && kernel::plan(xs) == Plan::Cuda
+        {
+            let weight = self.weight()?;
+            check(xs, &weight, Some(bias))?;
+            return crate::cuda::linear_relu(xs, &weight, bias);
+        }
+        relu(&self.forward(xs)?)
     }
 
     /// The bias, `(out)`, if there is one.

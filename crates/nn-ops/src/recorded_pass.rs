@@ -4,6 +4,7 @@ use candle_core::{Result, Tensor};
 #[cfg(feature = "cuda")]
 use {
     crate::cuda::{Graph, keep_uploads, open},
+    crate::kernel::{Casts, casts_of, with_casts},
     crate::replay::{Kinds, kinds},
     candle_core::{CudaDevice, Device},
     std::thread::ThreadId,
@@ -50,9 +51,10 @@ struct Ready {
     masks: usize,
     /// The inputs' place, and behind them the keys of masks, if there are any.
     inputs: Vec<Tensor>,
-    /// The results' kinds and the gradients' names.
-    found: Kinds,
+    /// Of the gradients.
     names: Vec<String>,
+    /// The parameters that the pass multiplies in bf16.
+    casts: Casts,
     /// Uploads are kept by thread.
     thread: ThreadId,
 }
@@ -109,7 +111,7 @@ impl RecordedPass {
                 Ok((values, gradients))
             }
             Stage::Ready(ready) if ready.like == like && ready.is_here() => {
-                let Some(graph) = ready.record(dev, run)? else {
+                let Some(graph) = ready.record(run)? else {
                     self.stage = Stage::Refused;
                     return run(inputs, noise);
                 };
@@ -148,7 +150,7 @@ impl Ready {
         let given = with_keys(inputs, noise, masks)?;
         let own = given.iter().map(Tensor::force_contiguous).collect::<Result<_>>()?;
         let thread = std::thread::current().id();
-        Ok(Self { like, masks, inputs: own, found: Kinds::new(), names: Vec::new(), thread })
+        Ok(Self { like, masks, inputs: own, names: Vec::new(), casts: Casts::new(), thread })
     }
 
     fn is_here(&self) -> bool {
@@ -167,18 +169,19 @@ impl Ready {
     /// The pass that finds out what will be recorded.
     fn prepare(mut self, dev: &CudaDevice, run: &Pass<'_>) -> Result<(Tensor, Gradients, Self)> {
         let _kept = keep_uploads(dev);
-        let (values, gradients) = run(&self.inputs[..self.like.len()], &self.noise()?)?;
-        self.found = kinds(std::iter::once(&values).chain(gradients.iter().map(|(_, g)| g)));
+        let noise = self.noise()?;
+        let ((values, gradients), casts) =
+            casts_of(|| run(&self.inputs[..self.like.len()], &noise))?;
+        self.casts = casts;
         self.names = gradients.iter().map(|(name, _)| name.clone()).collect();
         Ok((values, gradients, self))
     }
 
-    fn record(&self, dev: &CudaDevice, run: &Pass<'_>) -> Result<Option<Graph>> {
-        let device = Device::Cuda(dev.clone());
-        let outputs = self.found.iter().map(|(shape, dtype)| Tensor::zeros(shape, *dtype, &device));
-        Graph::record(self.inputs.clone(), outputs.collect::<Result<_>>()?, &|inputs| {
+    fn record(&self, run: &Pass<'_>) -> Result<Option<Graph>> {
+        Graph::record(self.inputs.clone(), &|inputs| {
             let noise = self.noise()?;
-            let (values, gradients) = run(&inputs[..self.like.len()], &noise)?;
+            let inputs = &inputs[..self.like.len()];
+            let (values, gradients) = with_casts(&self.casts, || run(inputs, &noise))?;
             if !gradients.iter().map(|(name, _)| name).eq(&self.names) {
                 candle_core::bail!("other parameters than before have gradients");
             }

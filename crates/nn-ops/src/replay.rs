@@ -99,11 +99,11 @@ impl<'a> Replayed<'a> {
     #[cfg(feature = "cuda")]
     fn record(&self, inputs: &[Tensor]) -> Result<Option<Graph>> {
         let inputs = inputs.iter().map(Tensor::force_contiguous).collect::<Result<Vec<_>>>()?;
-        let output = {
+        {
             let _kept = crate::cuda::keep_uploads(&crate::cuda::device(&inputs[0])?);
-            (self.run)(&inputs)?.force_contiguous()?
-        };
-        Graph::record(inputs, vec![output], &|x| Ok(vec![(self.run)(x)?]))
+            (self.run)(&inputs)?;
+        }
+        Graph::record(inputs, &|x| Ok(vec![(self.run)(x)?]))
     }
 }
 

@@ -12,7 +12,10 @@ use crate::cross_entropy::{class_cross_entropy, pixel_cross_entropy};
 use crate::dropout::Drawn;
 use crate::dropout::{add_drop_path, drop_path, dropout};
 use crate::interpolate::{Align, resize_beside, resize_bilinear};
-use crate::norm::{batch_norm_for_selftest, instance_norm, layer_norm};
+use crate::norm::{
+    batch_norm_for_selftest, centre, covariance, instance_norm, layer_norm, projected_rstd,
+    scale_columns,
+};
 use crate::optim::{AdamW, AdamWConfig, ParamGroup};
 use crate::relative::{RowIndex, relative_bias};
 use crate::rows::{RowMap, take_rows};
@@ -184,16 +187,21 @@ fn recorded_pass(device: &Device, dtype: DType) -> Result<Verdict> {
     Ok(Verdict { name, error, tolerance: 0.0 })
 }
 
-/// Batches of changing size uploaded one after another, with nothing waiting in between: what arrives is what was sent.
+/// Batches of changing size uploaded one after another, behind work that the device is still at, with nothing waiting in
+/// between: what arrives is what was sent.
 fn uploads(device: &Device) -> Result<Verdict> {
     let mut uploader = crate::Uploader::new(device);
     let mut arrived = Vec::new();
+    let work = values(&[2048, 2048], 9)?.to_dtype(DType::F32)?.to_device(device)?;
     for seed in 1..7u32 {
         let n = if seed == 3 { 40_001 } else { 70_000 };
         let floats = values(&[n], seed)?.to_dtype(DType::F32)?;
         let words = (Tensor::arange(0u32, n as u32, &Device::Cpu)? * f64::from(seed))?;
         let bytes = words.to_dtype(DType::U8)?.reshape((1, n))?;
         let sent = [floats, words, bytes];
+        if device.is_cuda() {
+            (0..8).try_for_each(|_| matmul(&work, &work).map(drop))?;
+        }
         arrived.push((uploader.upload(&sent.each_ref())?, sent));
     }
     let mut error = 0f64;
@@ -240,11 +248,26 @@ fn cases() -> Vec<Case> {
         case("linear and gelu, by fours", &[&[5, 8], &[12, 8], &[12]], 1, |x| {
             Linear::new(x[1].clone(), Some(x[2].clone())).forward_gelu(&x[0])
         }),
+        case("linear and relu", &[&[3, 5, 7], &[6, 7], &[6]], 1, |x| {
+            Linear::new(x[1].clone(), Some(x[2].clone())).forward_relu(&x[0])
+        }),
         case("linear without bias", &[&[9, 7], &[5, 7]], 1, |x| linear(&x[0], &x[1], None)),
         case("linear, one row", &[&[1, 7], &[5, 7], &[5]], 1, |x| {
             linear(&x[0], &x[1], Some(&x[2]))
         }),
         case("matmul", &[&[2, 3, 5, 7], &[2, 3, 7, 4]], 2, |x| matmul(&x[0], &x[1])),
+        case("matmul by a parameter", &[&[5, 7], &[7, 4]], 1, |x| matmul(&x[0], &x[1])),
+        case("centre", &[&[2, 37, 5]], 1, |x| centre(&x[0])),
+        case("centre, by fours", &[&[3, 700, 8]], 1, |x| centre(&x[0])),
+        case("covariance", &[&[2, 33, 6]], 1, |x| covariance(&x[0])),
+        case("covariance of one", &[&[1, 40, 8]], 1, |x| covariance(&x[0])),
+        case("projected rstd", &[&[2, 33, 6], &[9, 6]], 1, |x| {
+            projected_rstd(&covariance(&x[0])?, &x[1], None, 0.1)
+        }),
+        case("columns scaled", &[&[3, 5, 7], &[3, 1, 7]], 1, |x| scale_columns(&x[0], &x[1])),
+        case("columns of all scaled alike", &[&[3, 5, 8], &[1, 1, 8]], 1, |x| {
+            scale_columns(&x[0], &x[1])
+        }),
         case("matmul, transposed", &[&[6, 5, 7], &[6, 9, 7]], 2, |x| matmul_nt(&x[0], &x[1])),
         case("matmul, one column", &[&[2, 5, 7], &[2, 1, 7]], 2, |x| matmul_nt(&x[0], &x[1])),
         case("layer norm", &[&[3, 5, 33], &[33], &[33]], 1, norm),
@@ -418,6 +441,9 @@ fn cases() -> Vec<Case> {
             class_cross_entropy(&(&x[0] * 3.0)?, &classes)
         }),
         case("text windows", &[&[2, 6, 5]], 1, |x| text_windows(&x[0], 3)),
+        case("text windows of two", &[&[2, 6, 5]], 1, |x| text_windows(&x[0], 2)),
+        case("text windows longer than the text", &[&[3, 2, 5]], 1, |x| text_windows(&x[0], 5)),
+        case("text windows of one token", &[&[3, 1, 5]], 1, |x| text_windows(&x[0], 3)),
         case("global average", &[&[2, 3, 5, 7]], 1, |x| global_avg_pool(&x[0])),
     ]
 }

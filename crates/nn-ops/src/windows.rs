@@ -22,6 +22,10 @@ pub fn text_windows(xs: &Tensor, k: usize) -> Result<Tensor> {
     if kernel::plan(xs) == Plan::Fused && xs.elem_count() > 0 {
         return fused(xs, k);
     }
+    #[cfg(feature = "cuda")]
+    if kernel::plan(xs) == Plan::Cuda && xs.elem_count() > 0 {
+        return crate::cuda::text_windows(xs, k);
+    }
     composed(xs, k)
 }
 

@@ -174,7 +174,10 @@ impl StagedBackbone for SwinTransformer {
             let out = hook.after_stage(i, self.run_blocks(stage, grid, mode)?)?;
             maps.push(out.emit.with_tokens(stage.norm.forward(out.emit.tokens())?)?.to_map()?);
             grid = match &stage.downsample {
-                Some(d) => d.forward(&out.carry)?,
+                Some(d) => {
+                    let device = out.carry.tokens().device();
+                    d.forward(&out.carry, &self.windows_of(out.carry.extent(), device)?.squares)?
+                }
                 None => out.carry,
             };
         }

@@ -3,7 +3,8 @@
 use candle_core::{Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 use nn_ops::{
-    Conv2d, Conv2dConfig, LayerNorm, Linear, conv2d_layer, layer_norm_layer, linear_with_init,
+    Conv2d, Conv2dConfig, LayerNorm, Linear, RowMap, conv2d_layer, layer_norm_layer,
+    linear_with_init, reshape, take_rows,
 };
 
 use crate::grid::FeatureGrid;
@@ -37,7 +38,7 @@ impl PatchEmbed {
 }
 
 /// Zeros after the end of one dimension.
-pub(super) fn pad_end(xs: &Tensor, dim: usize, n: usize) -> Result<Tensor> {
+fn pad_end(xs: &Tensor, dim: usize, n: usize) -> Result<Tensor> {
     if n == 0 { Ok(xs.clone()) } else { xs.pad_with_zeros(dim, 0, n) }
 }
 
@@ -57,16 +58,12 @@ impl PatchMerging {
         })
     }
 
-    /// `(B, h w, C)` to `(B, ceil(h/2) ceil(w/2), 2 C)`; odd sides are padded with zeros.
-    pub(super) fn forward(&self, grid: &FeatureGrid) -> Result<FeatureGrid> {
+    /// `(B, h w, C)` to `(B, ceil(h/2) ceil(w/2), 2 C)`; odd sides are padded with zeros. `squares` are the grid's.
+    pub(super) fn forward(&self, grid: &FeatureGrid, squares: &RowMap) -> Result<FeatureGrid> {
         let (b, _, c) = grid.tokens().dims3()?;
         let (h, w) = grid.extent();
-        let xs = grid.tokens().reshape((b, h, w, c))?;
-        let xs = pad_end(&pad_end(&xs, 1, h % 2)?, 2, w % 2)?;
         let (h, w) = (h.div_ceil(2), w.div_ceil(2));
-        // (row, column) offsets in the order (0,0), (1,0), (0,1), (1,1): the column is the slower of the two.
-        let xs = xs.reshape((b, h, 2, w, 2, c))?.permute((0, 1, 3, 4, 2, 5))?.contiguous()?;
-        let xs = self.norm.forward(&xs.reshape((b, h * w, 4 * c))?)?;
-        FeatureGrid::new(self.reduction.forward(&xs)?, (h, w))
+        let xs = reshape(&take_rows(grid.tokens(), squares, None)?, (b, h * w, 4 * c))?;
+        FeatureGrid::new(self.reduction.forward(&self.norm.forward(&xs)?)?, (h, w))
     }
 }

@@ -14,6 +14,8 @@ pub(super) struct Windows {
     pub(super) shifted: Cut,
     /// Of the shifted windows.
     pub(super) mask: Tensor,
+    /// The cells in squares of 2 by 2.
+    pub(super) squares: RowMap,
 }
 
 /// Cells into windows, and back.
@@ -37,6 +39,7 @@ impl Windows {
             plain: Cut::new(extent, window, 0)?,
             shifted: Cut::new(extent, window, window / 2)?,
             mask: shift_mask(padded, window, window / 2, device)?,
+            squares: squares(extent)?,
         })
     }
 }
@@ -141,6 +144,16 @@ fn windows((h, w): (usize, usize), window: usize, shift: usize) -> Result<RowMap
     RowMap::new(cells, h * w)
 }
 
+/// The cells of a map of `(h, w)` in squares of 2 by 2, the left column of a square before the right one; none beyond the end.
+fn squares((h, w): (usize, usize)) -> Result<RowMap> {
+    let cell = |y: usize, x: usize| (y < h && x < w).then_some(y * w + x);
+    let square = move |y: usize, x: usize| {
+        [(0, 0), (1, 0), (0, 1), (1, 1)].map(|(dy, dx)| cell(2 * y + dy, 2 * x + dx))
+    };
+    let cells = (0..h.div_ceil(2)).flat_map(|y| (0..w.div_ceil(2)).flat_map(move |x| square(y, x)));
+    RowMap::new(cells, h * w)
+}
+
 /// The mask of windows after a cyclic shift: `(W, n, n)`, -100 between cells that are neighbours only by the wrap.
 fn shift_mask(
     (h, w): (usize, usize),
@@ -192,6 +205,22 @@ mod tests {
         assert_eq!(found, want.concat());
         let back = take_rows(&take_rows(&cells, &map, None)?, &map.inverse(), None)?;
         assert_eq!(back.to_vec3::<f32>()?, cells.to_vec3::<f32>()?);
+        Ok(())
+    }
+
+    #[test]
+    fn squares_of_an_odd_map_end_with_none() -> Result<()> {
+        let cells = Tensor::arange(1f32, 16., &Device::Cpu)?.reshape((1, 15, 1))?;
+        let found = take_rows(&cells, &squares((3, 5))?, None)?.flatten_all()?.to_vec1::<f32>()?;
+        let want = [
+            [1., 6., 2., 7.],
+            [3., 8., 4., 9.],
+            [5., 10., 0., 0.],
+            [11., 0., 12., 0.],
+            [13., 0., 14., 0.],
+            [15., 0., 0., 0.],
+        ];
+        assert_eq!(found, want.concat());
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::layout::{behind, map_of};
-use super::norm::{chunks, column_moments, column_sums, plane_moments};
+use super::norm::{Spread, chunks, column_moments, column_sums, plane_moments, strips};
 use super::{
     NORM, Output, device, elementwise, f32_of, grid, int, launch, loop_grid, open, relu, suffix,
     whole,
@@ -14,7 +14,8 @@ use crate::kernel::attach_storage;
 pub(crate) fn batch_statistics(xs: &Tensor) -> Result<(Tensor, Tensor)> {
     let (b, c, h, w) = xs.dims4()?;
     if let Some(last) = behind(xs)? {
-        let both = column_moments(&last.reshape((1, b * h * w, c))?, None)?.reshape((2, c))?;
+        let both =
+            column_moments(&last.reshape((1, b * h * w, c))?, Spread::Variance)?.reshape((2, c))?;
         return Ok((both.get(0)?, both.get(1)?));
     }
     let xs = whole(xs)?;
@@ -146,7 +147,7 @@ fn of_columns(
             &dev,
             NORM,
             format!("affine_back_part_{s}"),
-            grid((c.div_ceil(32), count, 1), (32, 8))?,
+            grid((strips(c), count, 1), (32, 8))?,
             [
                 part.at,
                 x.at,

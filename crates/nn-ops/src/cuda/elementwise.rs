@@ -53,6 +53,33 @@ fn pair(name: &'static str, xs: &Tensor) -> Result<Tensor> {
     attach_storage(name, &[&xs], value, shape, backward)
 }
 
+/// `max(x, 0)` in the place of `x`.
+pub(super) fn relu_at(x: Output) -> Result<Output> {
+    let n = x.len();
+    launch!(
+        &x.storage.device,
+        ELEMENTWISE,
+        format!("relu_{}", suffix(x.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [x.at, x.at, n as u64]
+    );
+    Ok(x)
+}
+
+/// The gradient that `max(x, 0)` lets through, by its result.
+pub(super) fn relu_back(y: &Tensor, grad: &Tensor) -> Result<Output> {
+    let (dev, n) = (device(y)?, y.elem_count());
+    let d = Output::new(&dev, y.shape(), y.dtype())?;
+    launch!(
+        &dev,
+        ELEMENTWISE,
+        format!("relu_back_{}", suffix(y.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [d.at, open(y)?.at, open(grad)?.at, n as u64]
+    );
+    Ok(d)
+}
+
 /// `(B, C, cells..)` times `scale[c]` plus `shift[c]`, both f32 of length C, neither with a gradient.
 pub(super) fn channel_affine(
     xs: &Tensor,

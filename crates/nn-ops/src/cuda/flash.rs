@@ -22,9 +22,9 @@ const PROCESSORS: usize = 132;
 struct Share(usize, usize, usize);
 
 /// By width, as exported in flash.cu.
-const FORWARD: [Share; 4] = [Share(16, 9, 2), Share(32, 4, 2), Share(32, 4, 2), Share(16, 8, 1)];
+const FORWARD: [Share; 4] = [Share(16, 9, 2), Share(32, 4, 2), Share(16, 8, 2), Share(16, 8, 1)];
 /// The same of flash_back.cu, along the keys and along the queries.
-const BACK_Q: [Share; 4] = [Share(16, 3, 5), Share(16, 8, 1), Share(16, 8, 1), Share(16, 8, 1)];
+const BACK_Q: [Share; 4] = [Share(16, 3, 5), Share(16, 8, 1), Share(16, 4, 3), Share(16, 8, 1)];
 const BACK_KV: [Share; 4] = [Share(16, 3, 4), Share(16, 8, 1), Share(16, 8, 1), Share(16, 8, 1)];
 /// The kernel that sums the gradient of a bias over groups itself, for so many keys and channels at most.
 const SUMS: (Share, usize, usize) = (Share(16, 3, 3), 144, 32);

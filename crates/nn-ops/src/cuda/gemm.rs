@@ -3,11 +3,13 @@
 use candle_core::{DType, Result, Shape, Tensor, bail};
 
 use super::blas::{Side, Types, products};
-use super::elementwise::{add_bias, gelu_of_sum, gelu_of_sum_at, gelu_of_sum_back};
+use super::elementwise::{
+    add_bias, gelu_of_sum, gelu_of_sum_at, gelu_of_sum_back, relu_at, relu_back,
+};
 use super::lt::product_and_bias;
 use super::norm::column_sums;
 use super::{Output, device, f32_of, open, whole};
-use crate::kernel::{attach_storage, cast};
+use crate::kernel::{attach_storage, attach_with_result, cast};
 
 /// A contiguous operand `(batch, rows, cols)`, read as it stands or transposed. A batch of 1 stands for all.
 #[derive(Clone, Copy)]
@@ -166,10 +168,22 @@ pub(crate) fn linear_gelu(xs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result
     attach_storage("linear-gelu", &[&xs, &weight, &bias], value, shape, backward)
 }
 
-/// `a b`, or `a bᵀ`, for equal leading dimensions.
+/// `max(xs wᵀ + b, 0)`, in the place of the product.
+pub(crate) fn linear_relu(xs: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    let (xs, weight) = (whole(xs)?, whole(weight)?);
+    let (layer, y) = Layer::new(&xs, &weight, Some(bias))?;
+    let bias = f32_of(bias)?;
+    let (value, shape) = relu_at(y)?.value();
+    let backward =
+        move |y: &Tensor, grad: &Tensor| layer.gradients(&relu_back(y, grad)?.tensor(), true);
+    attach_with_result("linear-relu", &[&xs, &weight, &bias], value, shape, backward)
+}
+
+/// `a b`, or `a bᵀ`, for equal leading dimensions. `b` is read in the type of `a`; gradients come in the operands' own types.
 pub(crate) fn matmul(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor> {
-    let (a, b) = (whole(a)?, whole(&b.to_dtype(a.dtype())?)?);
+    let (a, b) = (whole(a)?, whole(b)?);
     let (rank, dtype) = (a.rank(), a.dtype());
+    let in_type = cast(&b, dtype)?;
     let batch: usize = a.dims()[..rank - 2].iter().product();
     let size =
         |t: &Tensor| Ok::<_, candle_core::Error>((batch, t.dim(rank - 2)?, t.dim(rank - 1)?));
@@ -177,13 +191,13 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor
     let n = if transpose_b { b_size.1 } else { b_size.2 };
     let mut shape = a.dims().to_vec();
     shape[rank - 1] = n;
-    let right = Operand::new(&b, b_size);
+    let right = Operand::new(&in_type, b_size);
     let right = if transpose_b { right.t() } else { right };
     let (value, shape) = product(Operand::new(&a, a_size), right, shape, dtype)?.value();
-    let (ad, bd) = (a.detach(), b.detach());
+    let (ad, bd, of_b) = (a.detach(), b.detach(), b.dtype());
     let (need_a, need_b) = (a.track_op(), b.track_op());
     let backward = move |grad: &Tensor| {
-        let (x, y) = (Operand::new(&ad, a_size), Operand::new(&bd, b_size));
+        let (x, y) = (Operand::new(&ad, a_size), Operand::new(&in_type, b_size));
         let g = Operand::new(grad, (batch, a_size.1, n));
         let da = if need_a {
             product(g, if transpose_b { y } else { y.t() }, ad.shape(), dtype)?.tensor()
@@ -192,7 +206,9 @@ pub(crate) fn matmul(a: &Tensor, b: &Tensor, transpose_b: bool) -> Result<Tensor
         };
         let db = if need_b {
             let (left, right) = if transpose_b { (g.t(), x) } else { (x.t(), g) };
-            product(left, right, bd.shape(), dtype)?.tensor()
+            // A sum of products in bf16 can be left in f32, not the other way round.
+            let found = if dtype == DType::BF16 { of_b } else { dtype };
+            product(left, right, bd.shape(), found)?.tensor().to_dtype(of_b)?
         } else {
             bd.clone()
         };

@@ -3,7 +3,7 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::layout::behind;
-use super::norm::{column_moments, plane_moments};
+use super::norm::{Spread, column_moments, plane_moments};
 use super::{LOSS, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix, whole};
 use crate::kernel::attach_storage;
 
@@ -126,7 +126,7 @@ fn pool_last(xs: &Tensor) -> Result<Tensor> {
         );
         Ok::<_, candle_core::Error>(y)
     };
-    let both = column_moments(&xs.reshape((b, n, c))?, None)?;
+    let both = column_moments(&xs.reshape((b, n, c))?, Spread::One)?;
     let means = both.narrow(1, 0, 1)?.contiguous()?;
     let (value, _) = spread(&means, 1, 1.0)?.value();
     let backward = move |grad: &Tensor| {

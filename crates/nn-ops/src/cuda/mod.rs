@@ -7,11 +7,13 @@
 mod attend;
 mod batch;
 mod blas;
+mod cast;
 #[cfg(not(feature = "cudnn"))]
 mod columns;
 mod conv;
 #[cfg(feature = "cudnn")]
 mod conv_last;
+mod covariance;
 #[cfg(feature = "cudnn")]
 mod cudnn;
 mod elementwise;
@@ -45,12 +47,14 @@ use candle_core::{CudaDevice, DType, Device, Error, Result, Shape, Storage, Tens
 
 pub(crate) use attend::{AT_ONCE, attend};
 pub(crate) use batch::{batch_norm, batch_statistics, channels_affine, channels_affine_of};
+pub(crate) use cast::to_bf16;
 pub(crate) use conv::conv2d;
+pub(crate) use covariance::{centre, covariance, projected_rstd, scale_columns};
 pub(crate) use elementwise::{
     add_repeated, add_scaled, dropout, gelu, kept_samples, mul, relu, scale_parts, tanh,
     weighted_sum,
 };
-pub(crate) use gemm::{linear, linear_gelu, matmul, set_tf32};
+pub(crate) use gemm::{linear, linear_gelu, linear_relu, matmul, set_tf32};
 pub(crate) use graph::{Graph, keep_uploads};
 pub(crate) use layout::behind;
 #[cfg(feature = "cudnn")]
@@ -61,7 +65,7 @@ pub(crate) use norm::{instance_norm, layer_norm};
 pub(crate) use optim::{Moved, adamw, norm_of, scale_all};
 pub(crate) use rows::relative_bias;
 pub(crate) use softmax::attention_softmax;
-pub(crate) use take::{take_rows, turn};
+pub(crate) use take::{take_rows, text_windows, turn};
 pub(crate) use upload::{Pinned, upload};
 
 /// Compiled kernels of one source file.
@@ -202,6 +206,14 @@ impl Output {
     /// Its element type.
     pub(crate) fn dtype(&self) -> DType {
         self.storage.dtype_name()
+    }
+
+    /// The same elements in another shape.
+    fn shaped(self, shape: &Shape) -> Result<Self> {
+        if shape.elem_count() != self.len() {
+            bail!("{:?} in shape {shape:?}", self.shape);
+        }
+        Ok(Self { shape: shape.clone(), ..self })
     }
 
     /// As a tensor outside any graph.

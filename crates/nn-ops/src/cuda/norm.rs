@@ -3,19 +3,29 @@
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::{NORM, Output, device, f32_of, grid, int, launch, open, suffix, whole};
-use crate::kernel::attach_storage;
+use crate::kernel::{attach_storage, attach_with_result};
 
-/// Pieces into which `rows` are split: enough blocks for the card, a number that depends on the sizes alone.
+/// Blocks of 32 threads side by side over `columns`, of which each thread takes four where they go in fours.
+pub(super) fn strips(columns: usize) -> usize {
+    let wide = if columns.is_multiple_of(4) { 4 } else { 1 };
+    (columns / wide).div_ceil(32).max(1)
+}
+
+/// Pieces into which `rows` are split, and rows of a piece: enough blocks for the card, and one piece, which spares a launch to
+/// add them up, where it takes no longer; numbers that depend on the sizes alone.
 pub(super) fn chunks(rows: usize, columns: usize) -> (usize, usize) {
-    let blocks_across = columns.div_ceil(32).max(1);
-    let wanted = (1024 / blocks_across).clamp(1, 256);
-    let per = rows.div_ceil(wanted).max(32);
-    (rows.div_ceil(per).max(1), per)
+    if rows <= 256 {
+        return (1, rows.max(1));
+    }
+    let wanted = (1024 / strips(columns)).clamp(1, 256);
+    let per = rows.div_ceil(wanted).max(64);
+    (rows.div_ceil(per), per)
 }
 
 /// `scale` times the sums of the columns of `(rows, cols)`, f32 `(cols)`.
 pub(crate) fn column_sums(xs: &Tensor, scale: f64) -> Result<Tensor> {
-    column_sums_at(&device(xs)?, open(xs)?.at, xs.dims2()?, scale, xs.dtype())
+    let xs = whole(xs)?;
+    column_sums_at(&device(&xs)?, open(&xs)?.at, xs.dims2()?, scale, xs.dtype())
 }
 
 /// The same of what lies at an address.
@@ -29,7 +39,7 @@ pub(super) fn column_sums_at(
     let (count, per) = chunks(rows, cols);
     let pass = |at: u64, rows: usize, (count, per): (usize, usize), scale: f64, dtype: DType| {
         let out = Output::new(dev, (count, cols), DType::F32)?;
-        let config = grid((cols.div_ceil(32), count, 1), (32, 8))?;
+        let config = grid((strips(cols), count, 1), (32, 8))?;
         launch!(
             dev,
             NORM,
@@ -86,19 +96,30 @@ pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) 
             &dev,
             NORM,
             format!("layer_dw_{s}"),
-            grid((c.div_ceil(32), count, 1), (32, 8))?,
+            grid((strips(c), count, 1), (32, 8))?,
             [part.at, x.at, g.at, st.at, rows as u64, int(c)?, per as u64]
         );
-        let both = column_sums(&part.tensor(), 1.0)?;
+        let part = part.tensor();
+        let both = if count == 1 { part.reshape(2 * c)? } else { column_sums(&part, 1.0)? };
         Ok(vec![dx.tensor(), both.narrow(0, 0, c)?, both.narrow(0, c, c)?])
     };
     let (value, shape) = y.value();
     attach_storage("layer-norm", &[&xs, &weight, &bias], value, shape, backward)
 }
 
-/// Of each column of each `(N, C)` in `(B, N, C)`: mean, and `1 / sqrt(variance + eps)` or without `eps` the biased
-/// variance; f32 `(B, 2, C)`.
-pub(super) fn column_moments(xs: &Tensor, eps: Option<f64>) -> Result<Tensor> {
+/// What [`column_moments`] finds beside the mean.
+#[derive(Clone, Copy)]
+pub(super) enum Spread {
+    /// `1 / sqrt(variance + eps)`, of the biased variance.
+    Rstd(f64),
+    /// The biased variance.
+    Variance,
+    /// 1: only the mean is asked for.
+    One,
+}
+
+/// Of each column of each `(N, C)` in `(B, N, C)`: mean and spread; f32 `(B, 2, C)`.
+pub(super) fn column_moments(xs: &Tensor, spread: Spread) -> Result<Tensor> {
     let (b, n, c) = xs.dims3()?;
     let dev = device(xs)?;
     let (count, per) = chunks(n, c);
@@ -107,19 +128,38 @@ pub(super) fn column_moments(xs: &Tensor, eps: Option<f64>) -> Result<Tensor> {
         &dev,
         NORM,
         format!("instance_part_{}", suffix(xs.dtype())?),
-        grid((c.div_ceil(32), count, b), (32, 8))?,
+        grid((strips(c), count, b), (32, 8))?,
         [part.at, open(xs)?.at, int(n)?, int(c)?, int(per)?]
     );
     let stat = Output::new(&dev, (b, 2, c), DType::F32)?;
-    let (eps, plain) = (eps.unwrap_or_default() as f32, i32::from(eps.is_none()));
+    let (eps, what) = match spread {
+        Spread::Rstd(eps) => (eps as f32, 0),
+        Spread::Variance => (0.0, 1),
+        Spread::One => (0.0, 2),
+    };
     launch!(
         &dev,
         NORM,
         "instance_stat_f32",
         grid((c.div_ceil(32), b, 1), (32, 8))?,
-        [stat.at, part.at, int(c)?, int(count)?, eps, plain]
+        [stat.at, part.at, int(c)?, int(count)?, eps, what]
     );
     Ok(stat.tensor())
+}
+
+/// `(x - mean) spread` of each column of each `(N, C)` in `(B, N, C)`, by its moments.
+pub(super) fn normed(xs: &Tensor, moments: &Tensor) -> Result<Output> {
+    let (b, n, c) = xs.dims3()?;
+    let (count, per) = chunks(n, c);
+    let y = Output::new(&device(xs)?, (b, n, c), xs.dtype())?;
+    launch!(
+        &device(xs)?,
+        NORM,
+        format!("instance_{}", suffix(xs.dtype())?),
+        grid((strips(c), count, b), (32, 8))?,
+        [y.at, open(xs)?.at, open(moments)?.at, int(n)?, int(c)?, int(per)?]
+    );
+    Ok(y)
 }
 
 pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
@@ -127,26 +167,18 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
     let (b, n, c) = xs.dims3()?;
     let (dev, s) = (device(&xs)?, suffix(xs.dtype())?);
     let (count, per) = chunks(n, c);
-    let across = grid((c.div_ceil(32), count, b), (32, 8))?;
-    let stat = column_moments(&xs, Some(eps))?;
-    let y = Output::new(&dev, (b, n, c), xs.dtype())?;
-    launch!(
-        &dev,
-        NORM,
-        format!("instance_{s}"),
-        across,
-        [y.at, open(&xs)?.at, open(&stat)?.at, int(n)?, int(c)?, int(per)?]
-    );
-    let xd = xs.detach();
-    let backward = move |grad: &Tensor| {
-        let (g, x, st) = (open(grad)?, open(&xd)?, open(&stat)?);
+    let across = grid((strips(c), count, b), (32, 8))?;
+    let stat = column_moments(&xs, Spread::Rstd(eps))?;
+    let y = normed(&xs, &stat)?;
+    let backward = move |y: &Tensor, grad: &Tensor| {
+        let (g, y, st) = (open(grad)?, open(y)?, open(&stat)?);
         let part = Output::new(&dev, (b, count, 2, c), DType::F32)?;
         launch!(
             &dev,
             NORM,
             format!("instance_back_part_{s}"),
             across,
-            [part.at, x.at, g.at, st.at, int(n)?, int(c)?, int(per)?]
+            [part.at, y.at, g.at, int(n)?, int(c)?, int(per)?]
         );
         let mean = Output::new(&dev, (b, 2, c), DType::F32)?;
         launch!(
@@ -156,18 +188,18 @@ pub(crate) fn instance_norm(xs: &Tensor, eps: f64) -> Result<Tensor> {
             grid(((2 * c).div_ceil(32), b, 1), (32, 8))?,
             [mean.at, part.at, int(c)?, int(count)?, n as f32]
         );
-        let d = Output::new(&dev, (b, n, c), xd.dtype())?;
+        let d = Output::new(&dev, (b, n, c), grad.dtype())?;
         launch!(
             &dev,
             NORM,
             format!("instance_dx_{s}"),
             across,
-            [d.at, x.at, g.at, st.at, mean.at, int(n)?, int(c)?, int(per)?]
+            [d.at, y.at, g.at, st.at, mean.at, int(n)?, int(c)?, int(per)?]
         );
         Ok(vec![d.tensor()])
     };
     let (value, shape) = y.value();
-    attach_storage("instance-norm", &[&xs], value, shape, backward)
+    attach_with_result("instance-norm", &[&xs], value, shape, backward)
 }
 
 /// Mean and sum of squared deviations of each plane: `(B, C, h, w)` to `(B, C, 2)`.

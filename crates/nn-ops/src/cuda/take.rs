@@ -68,6 +68,29 @@ fn taken(
     Ok(y)
 }
 
+/// As [`crate::text_windows`], on checked sizes.
+pub(crate) fn text_windows(xs: &Tensor, k: usize) -> Result<Tensor> {
+    let xs = whole(xs)?;
+    let ((b, n, c), dev, s) = (xs.dims3()?, device(&xs)?, suffix(xs.dtype())?);
+    let run = move |name: String, from: &Tensor, (rows, wide): (usize, usize)| {
+        let y = Output::new(&dev, (b, rows, wide), from.dtype())?;
+        let total = b * rows * wide;
+        launch!(
+            &dev,
+            ROWS,
+            name,
+            loop_grid(total)?,
+            [y.at, open(from)?.at, total as u64, int(n)?, int(c)?, int(k)?]
+        );
+        Ok::<_, candle_core::Error>(y)
+    };
+    let (value, shape) = run(format!("text_windows_{s}"), &xs, (n, c * k))?.value();
+    let backward = move |grad: &Tensor| {
+        Ok(vec![run(format!("text_windows_back_{s}"), grad, (n, c))?.tensor()])
+    };
+    attach_storage("text-windows", &[&xs], value, shape, backward)
+}
+
 /// `(B, N, C)` to `(B, C, N)`.
 pub(crate) fn turn(xs: &Tensor) -> Result<Tensor> {
     let xs = whole(xs)?;

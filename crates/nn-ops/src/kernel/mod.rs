@@ -31,7 +31,7 @@ pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum, zeros};
 pub(crate) use stream::{copy_past_caches, settle};
 pub use tape::Tape;
 #[cfg(feature = "cuda")]
-pub(crate) use tape::cast;
+pub(crate) use tape::{Casts, cast, casts_of, with_casts};
 pub(crate) use tape::{backward_from, run as run_tape};
 
 /// Values in a storage of their own.

@@ -11,6 +11,8 @@ use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+#[cfg(feature = "cuda")]
+use candle_core::DType;
 use candle_core::backprop::GradStore;
 use candle_core::op::BackpropOp;
 use candle_core::{
@@ -25,6 +27,36 @@ thread_local! {
     /// The tapes of this thread, the innermost last; none: recording is suspended. A thread that waits for others may take
     /// up other work meanwhile, with a tape of its own.
     static TAPES: RefCell<Vec<Option<Record>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Parameters with their values, which are to be cast to bf16.
+#[cfg(feature = "cuda")]
+pub(crate) type Casts = Vec<(TensorId, Tensor)>;
+
+#[cfg(feature = "cuda")]
+thread_local! {
+    /// What passes on this thread cast from f32, while somebody asks.
+    static SEEN: RefCell<Option<Casts>> = const { RefCell::new(None) };
+    /// What the next tapes of this thread will ask for.
+    static AHEAD: RefCell<Casts> = const { RefCell::new(Vec::new()) };
+}
+
+/// What `run` casts on tapes of this thread.
+#[cfg(feature = "cuda")]
+pub(crate) fn casts_of<R>(run: impl FnOnce() -> Result<R>) -> Result<(R, Casts)> {
+    SEEN.set(Some(Vec::new()));
+    let found = run();
+    let seen = SEEN.take().unwrap_or_default();
+    Ok((found?, seen))
+}
+
+/// `run`, on whose tapes these are cast by few launches, at the beginning.
+#[cfg(feature = "cuda")]
+pub(crate) fn with_casts<R>(casts: &Casts, run: impl FnOnce() -> Result<R>) -> Result<R> {
+    AHEAD.set(casts.clone());
+    let found = run();
+    AHEAD.take();
+    found
 }
 
 /// An operation with its backward pass.
@@ -61,7 +93,7 @@ struct Record {
     views: HashMap<TensorId, (TensorId, Vec<View>)>,
     /// Parameters in the type that they are multiplied in.
     #[cfg(feature = "cuda")]
-    casts: HashMap<(TensorId, candle_core::DType), Tensor>,
+    casts: HashMap<(TensorId, DType), Tensor>,
 }
 
 /// Records the operations of this crate that this thread does while it lives, to be differentiated by
@@ -148,18 +180,40 @@ pub(super) fn view_of_parameter(view: TensorId, parameter: TensorId, back: Vec<V
     innermost(|tape| tape.views.insert(view, (parameter, back)));
 }
 
-/// `weight` in another type, outside any graph; a parameter is cast once a tape.
+/// At the first cast of a tape: those that will be asked for.
 #[cfg(feature = "cuda")]
-pub(crate) fn cast(weight: &Tensor, dtype: candle_core::DType) -> Result<Tensor> {
-    let key = (weight.id(), dtype);
-    if weight.dtype() == dtype || !weight.is_variable() {
-        return weight.detach().to_dtype(dtype);
+fn cast_ahead() -> Result<()> {
+    let ahead = AHEAD.with_borrow(Casts::clone);
+    if ahead.is_empty() || innermost(|tape| tape.casts.is_empty()) != Some(true) {
+        return Ok(());
     }
-    if let Some(known) = innermost(|tape| tape.casts.get(&key).cloned()).flatten() {
-        return Ok(known);
+    let (ids, values): (Vec<_>, Vec<_>) = ahead.into_iter().unzip();
+    let casts = crate::cuda::to_bf16(&values)?;
+    let keys = ids.into_iter().map(|id| (id, DType::BF16));
+    innermost(|tape| tape.casts.extend(keys.zip(casts)));
+    Ok(())
+}
+
+/// `weight` in another type, outside any graph; a parameter, or a view of one in another shape, is cast once a tape.
+#[cfg(feature = "cuda")]
+pub(crate) fn cast(weight: &Tensor, dtype: DType) -> Result<Tensor> {
+    let id = match parameter_behind(weight.id()) {
+        _ if weight.is_variable() => Some(weight.id()),
+        Some((id, views)) if views.iter().all(|v| matches!(v, View::Reshaped(_))) => Some(id),
+        _ => None,
+    };
+    let Some(id) = id.filter(|_| weight.dtype() != dtype) else {
+        return weight.detach().to_dtype(dtype);
+    };
+    cast_ahead()?;
+    if let Some(known) = innermost(|tape| tape.casts.get(&(id, dtype)).cloned()).flatten() {
+        return known.reshape(weight.shape());
     }
     let cast = weight.detach().to_dtype(dtype)?;
-    innermost(|tape| tape.casts.insert(key, cast.clone()));
+    let on_tape = innermost(|tape| tape.casts.insert((id, dtype), cast.clone())).is_some();
+    if on_tape && (weight.dtype(), dtype) == (DType::F32, DType::BF16) {
+        SEEN.with_borrow_mut(|seen| seen.as_mut().map(|seen| seen.push((id, weight.detach()))));
+    }
     Ok(cast)
 }
 

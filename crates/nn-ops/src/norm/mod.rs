@@ -3,11 +3,13 @@
 //! All use the two-pass variance. Candle's fused layer norm has no gradient and a one-pass variance.
 
 mod batch;
+mod covariance;
 mod instance;
 mod layer;
 
 pub(crate) use batch::batch_norm_for_selftest;
 pub use batch::{BatchNorm2d, batch_norm2d};
+pub use covariance::{centre, covariance, projected_rstd, scale_columns};
 pub use instance::instance_norm;
 pub use layer::{LayerNorm, layer_norm, layer_norm_layer};
 

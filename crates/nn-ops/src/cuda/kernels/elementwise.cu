@@ -185,6 +185,35 @@ __device__ void dropout_of(T *y, const T *x, u64 n, u64 start, const Key &key, u
   }
 }
 
+// Many tensors rounded to bf16 in one launch; `Casts` of cast.rs. A block rounds 4096 elements of one of them, or what is left.
+struct Casts {
+  const float *from[120];
+  bf16 *to[120];
+  uint32_t n[120];
+  uint32_t first[120];  // block of each
+  int count;
+};
+extern "C" __global__ void __launch_bounds__(256) cast_many(const Casts c) {
+  int i = 0;
+  for (int step = 64; step; step /= 2)  // the last that begins at this block or before
+    if (i + step < c.count && c.first[i + step] <= blockIdx.x) i += step;
+  const float *x = c.from[i];
+  bf16 *y = c.to[i];
+  uint32_t n = c.n[i], start = (blockIdx.x - c.first[i]) * 4096;
+#pragma unroll
+  for (int k = 0; k < 4; k++) {
+    uint32_t at = start + (k * 256 + threadIdx.x) * 4;
+    if (at + 4 <= n) {
+      Four<float> a = *(const Four<float> *)(x + at);
+      Four<bf16> b;
+      for (int j = 0; j < 4; j++) b.v[j] = down<bf16>(a.v[j]);
+      *(Four<bf16> *)(y + at) = b;
+    } else {
+      for (; at < n; at++) y[at] = down<bf16>(x[at]);
+    }
+  }
+}
+
 #define PAIR(F, name, T, S)                                                                              \
   extern "C" __global__ void name##_##S(T *y, const T *x, u64 n) { value_of<F>(y, x, n); }               \
   extern "C" __global__ void name##_back_##S(T *d, const T *x, const T *g, u64 n) { slope_of<F>(d, x, g, n); }

@@ -139,5 +139,5 @@ template <int D, int MT, int KT> __device__ __forceinline__ void forward(const F
 // Rows of a warp and warps of a block: `FORWARD` of flash.rs.
 EXPORT(32, 1, 48, 9, 2)
 EXPORT(64, 2, 32, 4, 2)
-EXPORT(96, 2, 32, 4, 2)
+EXPORT(96, 1, 32, 8, 2)
 EXPORT(128, 1, 32, 8, 1)

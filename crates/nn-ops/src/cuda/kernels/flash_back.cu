@@ -189,17 +189,17 @@ template <int D, int QT> __device__ __forceinline__ void back_kv(const Flash &f)
   }
 }
 
-#define EXPORT(D, T, WARPS, BLOCKS_Q, BLOCKS_KV)                                                       \
-  extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_Q) flash_back_q_##D(const Flash f) { \
-    back_q<D, T, 0>(f);                                                                                  \
-  }                                                                                                    \
-  extern "C" __global__ void __launch_bounds__(WARPS * 32, BLOCKS_KV) flash_back_kv_##D(const Flash f) { \
-    back_kv<D, T>(f);                                                                                    \
+#define EXPORT(D, T_Q, WARPS_Q, BLOCKS_Q, T_KV, WARPS_KV, BLOCKS_KV)                                        \
+  extern "C" __global__ void __launch_bounds__(WARPS_Q * 32, BLOCKS_Q) flash_back_q_##D(const Flash f) {    \
+    back_q<D, T_Q, 0>(f);                                                                                   \
+  }                                                                                                         \
+  extern "C" __global__ void __launch_bounds__(WARPS_KV * 32, BLOCKS_KV) flash_back_kv_##D(const Flash f) { \
+    back_kv<D, T_KV>(f);                                                                                    \
   }
 // Rows at a time, warps of a block (`BACK_Q` and `BACK_KV` of flash.rs), and blocks that a multiprocessor shall hold.
-EXPORT(32, 48, 3, 5, 4)
-EXPORT(64, 32, 8, 1, 1)
-EXPORT(96, 32, 8, 1, 1)
-EXPORT(128, 16, 8, 1, 1)
+EXPORT(32, 48, 3, 5, 48, 3, 4)
+EXPORT(64, 32, 8, 1, 32, 8, 1)
+EXPORT(96, 32, 4, 3, 48, 8, 1)
+EXPORT(128, 16, 8, 1, 16, 8, 1)
 // Windows of up to 144 cells with a bias that learns.
 extern "C" __global__ void __launch_bounds__(96, 3) flash_back_q_sums_32(const Flash f) { back_q<32, 48, 3>(f); }

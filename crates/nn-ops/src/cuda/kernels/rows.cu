@@ -46,6 +46,28 @@ template <class T> __device__ void turn_of(T *y, const T *x, int n, int c) {
   for (int k = 0; k < 32; k += 8)
     if (to < n && from + k < c) y[base + (u64)(from + k) * n + to] = tile[threadIdx.x][threadIdx.y + k];
 }
+// y[b][i][q k + j] = x[b][i + j - k / 2][q], the first and the last of the n tokens repeated beyond the ends.
+template <class T> __device__ void text_windows_of(T *y, const T *x, u64 total, int n, int c, int k) {
+  EACH(total) {
+    uint32_t j, q, t;
+    u64 row = div_of(div_of(i, k, j), c, q), sample = div_of(row, n, t);
+    int from = min(max((int)(t + j) - k / 2, 0), n - 1);
+    y[i] = x[(sample * n + from) * c + q];
+  }
+}
+// d[b][t][q] = sum of g over the windows' places that show token t.
+template <class T> __device__ void text_windows_back_of(T *d, const T *g, u64 total, int n, int c, int k) {
+  EACH(total) {
+    uint32_t q, t;
+    u64 row = div_of(i, c, q), sample = div_of(row, n, t);
+    float sum = 0.f;
+    for (int j = 0; j < k; j++) {
+      int at = (int)t - j + k / 2, first = t == 0 ? 0 : max(at, 0), last = t + 1 == n ? n - 1 : min(at, n - 1);
+      for (int w = first; w <= last; w++) sum += up(g[((sample * n + w) * c + q) * k + j]);
+    }
+    d[i] = down<T>(sum);
+  }
+}
 
 #define EXPORT(T, S)                                                                                                      \
   extern "C" __global__ void take_##S(T *y, const T *x, const uint32_t *take, const float *fill, u64 total, int n,        \
@@ -56,6 +78,12 @@ template <class T> __device__ void turn_of(T *y, const T *x, int n, int c) {
   extern "C" __global__ void heads_##S(T *y, const T *x, u64 total, int n, int m, int d, int wide, int offset, int back) { \
     if (d % 4 == 0) heads_of<T, Four<T>, 4>(y, x, total, n, m, d, wide, offset, back);                                    \
     else heads_of<T, T, 1>(y, x, total, n, m, d, wide, offset, back);                                                     \
+  }                                                                                                                       \
+  extern "C" __global__ void text_windows_##S(T *y, const T *x, u64 total, int n, int c, int k) {                          \
+    text_windows_of(y, x, total, n, c, k);                                                                                \
+  }                                                                                                                       \
+  extern "C" __global__ void text_windows_back_##S(T *d, const T *g, u64 total, int n, int c, int k) {                     \
+    text_windows_back_of(d, g, total, n, c, k);                                                                           \
   }                                                                                                                       \
   extern "C" __global__ void turn_##S(T *y, const T *x, int n, int c) { turn_of(y, x, n, c); }
 EXPORT(float, f32)
