@@ -1,7 +1,9 @@
 //! Copies to the device from page-locked memory.
 
 use candle_core::cuda_backend::CudaDType;
-use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, PinnedHostSlice, ValidAsZeroBits};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaEvent, DeviceRepr, PinnedHostSlice, ValidAsZeroBits,
+};
 use candle_core::{CpuStorage, CudaDevice, Device, Error, Result, Storage, Tensor, WithDType};
 
 use super::Output;
@@ -9,9 +11,34 @@ use super::Output;
 /// Page-locked memory for so many numbers of a type.
 #[derive(Debug)]
 pub(crate) enum Pinned {
-    F32(PinnedHostSlice<f32>),
-    U32(PinnedHostSlice<u32>),
-    U8(PinnedHostSlice<u8>),
+    F32(Held<f32>),
+    U32(Held<u32>),
+    U8(Held<u8>),
+}
+
+/// The memory, and the end of the copy out of it. cudarc has an event for that, which it does not record where it does not keep
+/// streams in order, and here it does not.
+#[derive(Debug)]
+pub(crate) struct Held<T> {
+    memory: PinnedHostSlice<T>,
+    copied: CudaEvent,
+}
+
+impl<T> Drop for Held<T> {
+    fn drop(&mut self) {
+        // It must not go before the copy has read it. There is nobody to tell of an error.
+        let _ = self.copied.synchronize();
+    }
+}
+
+impl<T: DeviceRepr + ValidAsZeroBits> Held<T> {
+    fn new(dev: &CudaDevice, n: usize) -> Result<Self> {
+        let stream = dev.cuda_stream();
+        // SAFETY: it is filled before it is read; any bits are valid numbers.
+        let memory = unsafe { stream.context().alloc_pinned(n) }.map_err(Error::wrap)?;
+        let copied = stream.context().new_event(None).map_err(Error::wrap)?;
+        Ok(Self { memory, copied })
+    }
 }
 
 /// A tensor on the device: through `held`, which is made anew if it does not fit. Types that batches do not have and tensors
@@ -25,8 +52,8 @@ pub(crate) fn upload(dev: &CudaDevice, t: &Tensor, held: &mut Option<Pinned>) ->
         ($values:expr, $kind:ident) => {{
             let values = &$values[range.map_or(0..0, |(from, to)| from..to)];
             let mut pinned = match held.take() {
-                Some(Pinned::$kind(pinned)) if pinned.len() == values.len() => pinned,
-                _ => match pinned_memory(dev, values.len()) {
+                Some(Pinned::$kind(pinned)) if pinned.memory.len() == values.len() => pinned,
+                _ => match Held::new(dev, values.len()) {
                     Ok(pinned) => pinned,
                     // There is a limit to what may be locked.
                     Err(_) => return by_candle(),
@@ -46,21 +73,17 @@ pub(crate) fn upload(dev: &CudaDevice, t: &Tensor, held: &mut Option<Pinned>) ->
     }
 }
 
-fn pinned_memory<T: DeviceRepr>(dev: &CudaDevice, n: usize) -> Result<PinnedHostSlice<T>> {
-    // SAFETY: it is filled before it is read; any bits are valid numbers.
-    unsafe { dev.cuda_stream().context().alloc_pinned(n) }.map_err(Error::wrap)
-}
-
 fn copy<T: WithDType + CudaDType + DeviceRepr + ValidAsZeroBits>(
     dev: &CudaDevice,
     t: &Tensor,
     values: &[T],
-    pinned: &mut PinnedHostSlice<T>,
+    held: &mut Held<T>,
 ) -> Result<Tensor> {
-    // Waits until the copy before has read it.
-    pinned.as_mut_slice().map_err(Error::wrap)?.copy_from_slice(values);
+    held.copied.synchronize().map_err(Error::wrap)?;
+    held.memory.as_mut_slice().map_err(Error::wrap)?.copy_from_slice(values);
     let mut out = Output::new(dev, t.shape(), t.dtype())?;
-    let to = out.storage.as_cuda_slice_mut::<T>()?;
-    dev.cuda_stream().memcpy_htod(&*pinned, to).map_err(Error::wrap)?;
+    let (to, stream) = (out.storage.as_cuda_slice_mut::<T>()?, dev.cuda_stream());
+    stream.memcpy_htod(&held.memory, to).map_err(Error::wrap)?;
+    held.copied.record(&stream).map_err(Error::wrap)?;
     Ok(out.tensor())
 }
