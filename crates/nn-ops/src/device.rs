@@ -23,7 +23,7 @@ pub fn cuda(index: usize) -> Result<Device> {
         match opened {
             Ok(Ok(device)) => Ok(device),
             // Without a backtrace: the reason lies outside this program.
-            Ok(Err(error)) => candle_core::bail!("{}", open::reason(&error.to_string())),
+            Ok(Err(error)) => Err(candle_core::Error::Msg(open::reason(&error.to_string()))),
             Err(_) => candle_core::bail!("the CUDA driver (libcuda.so.1) does not answer"),
         }
     }

@@ -4,6 +4,7 @@
 
 use candle_core::{D, Result, Tensor, bail};
 
+use crate::combine::reshape;
 use crate::kernel::{self, Plan, Real, dispatch, wide};
 
 /// What is added to attention scores before the softmax.
@@ -38,7 +39,8 @@ pub fn softmax(xs: &Tensor) -> Result<Tensor> {
     let dims = xs.dims();
     let Some(&k) = dims.last() else { bail!("softmax: a scalar has no last dimension") };
     let rows = xs.elem_count() / k.max(1);
-    attention_softmax(&xs.reshape((1, 1, rows, k))?, 1.0, ScoreTerms::default())?.reshape(dims)
+    let ys = attention_softmax(&reshape(xs, (1, 1, rows, k))?, 1.0, ScoreTerms::default())?;
+    reshape(&ys, dims)
 }
 
 /// `softmax(scale * scores + bias + mask)` over the last dimension of `(G, M, N, K)` scores.

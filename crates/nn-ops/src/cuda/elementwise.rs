@@ -38,19 +38,23 @@ fn pair(name: &'static str, xs: &Tensor) -> Result<Tensor> {
         [y.at, open(&xs)?.at, n as u64]
     );
     let xd = xs.detach();
-    let backward = move |grad: &Tensor| {
-        let d = Output::new(&dev, xd.shape(), xd.dtype())?;
-        launch!(
-            &dev,
-            ELEMENTWISE,
-            format!("{name}_back_{s}"),
-            loop_grid(n.div_ceil(4))?,
-            [d.at, open(&xd)?.at, open(grad)?.at, n as u64]
-        );
-        Ok(vec![d.tensor()])
-    };
+    let backward = move |grad: &Tensor| Ok(vec![slope(name, &xd, grad)?.tensor()]);
     let (value, shape) = y.value();
     attach_storage(name, &[&xs], value, shape, backward)
+}
+
+/// The gradient times the slope at `xs`.
+fn slope(name: &str, xs: &Tensor, grad: &Tensor) -> Result<Output> {
+    let (dev, n) = (device(xs)?, xs.elem_count());
+    let d = Output::new(&dev, xs.shape(), xs.dtype())?;
+    launch!(
+        &dev,
+        ELEMENTWISE,
+        format!("{name}_back_{}", suffix(xs.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [d.at, open(xs)?.at, open(grad)?.at, n as u64]
+    );
+    Ok(d)
 }
 
 /// `max(x, 0)` in the place of `x`.
@@ -66,18 +70,9 @@ pub(super) fn relu_at(x: Output) -> Result<Output> {
     Ok(x)
 }
 
-/// The gradient that `max(x, 0)` lets through, by its result.
+/// The gradient that `max(x, 0)` lets through, by its result, which is above 0 where `x` is.
 pub(super) fn relu_back(y: &Tensor, grad: &Tensor) -> Result<Output> {
-    let (dev, n) = (device(y)?, y.elem_count());
-    let d = Output::new(&dev, y.shape(), y.dtype())?;
-    launch!(
-        &dev,
-        ELEMENTWISE,
-        format!("relu_back_{}", suffix(y.dtype())?),
-        loop_grid(n.div_ceil(4))?,
-        [d.at, open(y)?.at, open(grad)?.at, n as u64]
-    );
-    Ok(d)
+    slope("relu", y, grad)
 }
 
 /// `(B, C, cells..)` times `scale[c]` plus `shift[c]`, both f32 of length C, neither with a gradient.
