@@ -154,12 +154,8 @@ impl Linear {
     /// The same, then [`gelu`].
     pub fn forward_gelu(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if let Some(bias) = &self.bias
-            && kernel::plan(xs) == Plan::Cuda
-        {
-            let weight = self.weight()?;
-            check(xs, &weight, Some(bias))?;
-            return crate::cuda::linear_gelu(xs, &weight, bias);
+        if let Some(ys) = self.on_gpu(xs, crate::cuda::linear_gelu)? {
+            return Ok(ys);
         }
         gelu(&self.forward(xs)?)
     }
@@ -167,14 +163,25 @@ impl Linear {
     /// The same, then [`relu`].
     pub fn forward_relu(&self, xs: &Tensor) -> Result<Tensor> {
         #[cfg(feature = "cuda")]
-        if let Some(bias) = &self.bias
-            && kernel::plan(xs) == Plan::Cuda
-        {
-            let weight = self.weight()?;
-            check(xs, &weight, Some(bias))?;
-            return crate::cuda::linear_relu(xs, &weight, bias);
+        if let Some(ys) = self.on_gpu(xs, crate::cuda::linear_relu)? {
+            return Ok(ys);
         }
         relu(&self.forward(xs)?)
+    }
+
+    /// `run` of the input, the weight and the bias, where there is one and CUDA's kernels take them.
+    #[cfg(feature = "cuda")]
+    fn on_gpu(
+        &self,
+        xs: &Tensor,
+        run: fn(&Tensor, &Tensor, &Tensor) -> Result<Tensor>,
+    ) -> Result<Option<Tensor>> {
+        let Some(bias) = self.bias.as_ref().filter(|_| kernel::plan(xs) == Plan::Cuda) else {
+            return Ok(None);
+        };
+        let weight = self.weight()?;
+        check(xs, &weight, Some(bias))?;
+        run(xs, &weight, bias).map(Some)
     }
 
     /// The bias, `(out)`, if there is one.

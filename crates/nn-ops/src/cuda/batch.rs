@@ -3,7 +3,7 @@
 use candle_core::{CudaDevice, DType, Result, Tensor};
 
 use super::layout::{behind, map_of};
-use super::norm::{Spread, chunks, column_moments, column_sums, plane_moments, strips};
+use super::norm::{Spread, chunks, column_moments, plane_moments, strips, sum_of_parts};
 use super::{
     NORM, Output, device, elementwise, f32_of, grid, int, launch, loop_grid, open, relu, suffix,
     whole,
@@ -163,7 +163,7 @@ fn of_columns(
                 cut,
             ]
         );
-        let sums = column_sums(&part.tensor(), 1.0)?;
+        let sums = sum_of_parts(part)?;
         let d = Output::new(&dev, xd.shape(), xd.dtype())?;
         launch!(
             &dev,

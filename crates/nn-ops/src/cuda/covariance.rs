@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Tensor};
 
+use super::elementwise::scale_parts;
 use super::gemm::{Operand, product};
 use super::norm::{Spread, column_moments, normed};
 use super::{NORM, Output, device, f32_of, grid, int, launch, loop_grid, open, suffix, whole};
@@ -21,22 +22,15 @@ pub(crate) fn covariance(centred: &Tensor) -> Result<Tensor> {
     let xs = whole(centred)?;
     let (b, n, c) = xs.dims3()?;
     let of = |t| Operand::new(t, (b, n, c));
-    let sums = product(of(&xs).t(), of(&xs), (b, c, c), DType::F32)?.tensor();
-    let (value, shape) = divided(&sums, n)?.value();
+    let (value, shape) = product(of(&xs).t(), of(&xs), (b, c, c), DType::F32)?.value();
     let xd = xs.detach();
     let backward = move |grad: &Tensor| {
-        let both = (grad + grad.transpose(1, 2)?.contiguous()?)?;
-        let both = divided(&both, n)?.tensor().to_dtype(xd.dtype())?;
+        let both = (grad + grad.transpose(1, 2)?.contiguous()?)?.to_dtype(xd.dtype())?;
         let (x, g) = (Operand::new(&xd, (b, n, c)), Operand::new(&both, (b, c, c)));
         Ok(vec![product(x, g, (b, n, c), xd.dtype())?.tensor()])
     };
-    attach_storage("covariance", &[&xs], value, shape, backward)
-}
-
-fn divided(xs: &Tensor, n: usize) -> Result<Output> {
-    let part = Tensor::full(1.0 / n as f32, 1, xs.device())?;
-    super::elementwise::affine(&xs.reshape((1, 1, xs.elem_count()))?, Some(&part), None)?
-        .shaped(xs.shape())
+    let sums = attach_storage("covariance", &[&xs], value, shape, backward)?;
+    scale_parts("covariance", &sums, &Tensor::full(1.0 / n as f32, 1, xs.device())?)
 }
 
 /// As [`crate::projected_rstd`], on checked sizes.

@@ -28,19 +28,25 @@ fn pair(name: &'static str, xs: &Tensor) -> Result<Tensor> {
         return map_of(&pair(name, &last)?);
     }
     let xs = whole(xs)?;
-    let (dev, s, n) = (device(&xs)?, suffix(xs.dtype())?, xs.elem_count());
-    let y = Output::new(&dev, xs.shape(), xs.dtype())?;
-    launch!(
-        &dev,
-        ELEMENTWISE,
-        format!("{name}_{s}"),
-        loop_grid(n.div_ceil(4))?,
-        [y.at, open(&xs)?.at, n as u64]
-    );
+    let y = Output::new(&device(&xs)?, xs.shape(), xs.dtype())?;
+    put_value(name, &y, open(&xs)?.at)?;
     let xd = xs.detach();
     let backward = move |grad: &Tensor| Ok(vec![slope(name, &xd, grad)?.tensor()]);
     let (value, shape) = y.value();
     attach_storage(name, &[&xs], value, shape, backward)
+}
+
+/// The function's values of what lies at `x`, which may be `y`.
+fn put_value(name: &str, y: &Output, x: u64) -> Result<()> {
+    let n = y.len();
+    launch!(
+        &y.storage.device,
+        ELEMENTWISE,
+        format!("{name}_{}", suffix(y.dtype())?),
+        loop_grid(n.div_ceil(4))?,
+        [y.at, x, n as u64]
+    );
+    Ok(())
 }
 
 /// The gradient times the slope at `xs`.
@@ -59,14 +65,7 @@ fn slope(name: &str, xs: &Tensor, grad: &Tensor) -> Result<Output> {
 
 /// `max(x, 0)` in the place of `x`.
 pub(super) fn relu_at(x: Output) -> Result<Output> {
-    let n = x.len();
-    launch!(
-        &x.storage.device,
-        ELEMENTWISE,
-        format!("relu_{}", suffix(x.dtype())?),
-        loop_grid(n.div_ceil(4))?,
-        [x.at, x.at, n as u64]
-    );
+    put_value("relu", &x, x.at)?;
     Ok(x)
 }
 

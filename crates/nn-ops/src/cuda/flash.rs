@@ -7,7 +7,7 @@ use candle_core::cuda_backend::cudarc::driver::{DeviceRepr, LaunchConfig};
 use candle_core::{DType, Result, Tensor};
 
 use super::attend::{Pass, Place, Size};
-use super::norm::{column_sums, column_sums_at};
+use super::norm::{column_sums_at, sum_of_parts};
 use super::{FLASH, FLASH_BACK, Output, device, grid, int, launch, open};
 
 /// Widths of heads that there are kernels for; a narrower head is filled up with zeros.
@@ -211,7 +211,7 @@ impl Pass {
                 let sums = Output::new(&dev, (across, heads * queries * keys), DType::F32)?;
                 let args = Args { sums: sums.at, ..args };
                 launch!(&dev, FLASH_BACK, format!("flash_back_q_sums_{wide}"), config, [args]);
-                Some(column_sums(&sums.tensor(), 1.0)?)
+                Some(sum_of_parts(sums)?)
             }
             _ => {
                 // The gradients of scores are written, some groups at a time, and summed.

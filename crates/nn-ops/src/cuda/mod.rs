@@ -208,14 +208,6 @@ impl Output {
         self.storage.dtype_name()
     }
 
-    /// The same elements in another shape.
-    fn shaped(self, shape: &Shape) -> Result<Self> {
-        if shape.elem_count() != self.len() {
-            bail!("{:?} in shape {shape:?}", self.shape);
-        }
-        Ok(Self { shape: shape.clone(), ..self })
-    }
-
     /// As a tensor outside any graph.
     pub(crate) fn tensor(self) -> Tensor {
         Tensor::from_storage(Storage::Cuda(self.storage), self.shape, BackpropOp::none(), false)

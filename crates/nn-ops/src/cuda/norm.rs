@@ -56,6 +56,15 @@ pub(super) fn column_sums_at(
     pass(open(&parts)?.at, count, (1, count), scale, DType::F32)?.reshape(cols)
 }
 
+/// The sums of the columns of `(parts, cols)`, `(cols)`: of a single part, that part.
+pub(super) fn sum_of_parts(parts: Output) -> Result<Tensor> {
+    let parts = parts.tensor();
+    match parts.dims2()? {
+        (1, cols) => parts.reshape(cols),
+        _ => column_sums(&parts, 1.0),
+    }
+}
+
 pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     let (xs, weight, bias) = (whole(xs)?, f32_of(weight)?, f32_of(bias)?);
     let c = weight.dims1()?;
@@ -99,8 +108,7 @@ pub(crate) fn layer_norm(xs: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) 
             grid((strips(c), count, 1), (32, 8))?,
             [part.at, x.at, g.at, st.at, rows as u64, int(c)?, per as u64]
         );
-        let part = part.tensor();
-        let both = if count == 1 { part.reshape(2 * c)? } else { column_sums(&part, 1.0)? };
+        let both = sum_of_parts(part)?;
         Ok(vec![dx.tensor(), both.narrow(0, 0, c)?, both.narrow(0, c, c)?])
     };
     let (value, shape) = y.value();

@@ -183,10 +183,10 @@ pub(super) fn view_of_parameter(view: TensorId, parameter: TensorId, back: Vec<V
 /// At the first cast of a tape: those that will be asked for.
 #[cfg(feature = "cuda")]
 fn cast_ahead() -> Result<()> {
-    let ahead = AHEAD.with_borrow(Casts::clone);
-    if ahead.is_empty() || innermost(|tape| tape.casts.is_empty()) != Some(true) {
+    if innermost(|tape| tape.casts.is_empty()) != Some(true) {
         return Ok(());
     }
+    let ahead = AHEAD.with_borrow(Casts::clone);
     let (ids, values): (Vec<_>, Vec<_>) = ahead.into_iter().unzip();
     let casts = crate::cuda::to_bf16(&values)?;
     let keys = ids.into_iter().map(|id| (id, DType::BF16));

@@ -84,7 +84,8 @@ pub fn scale_columns(xs: &Tensor, factors: &Tensor) -> Result<Tensor> {
     if plan(xs) == Plan::Cuda {
         return crate::cuda::scale_columns(xs, factors);
     }
-    wide(xs)?.broadcast_mul(&factors.to_dtype(wide(xs)?.dtype())?)?.to_dtype(xs.dtype())
+    let ys = wide(xs)?;
+    ys.broadcast_mul(&factors.to_dtype(ys.dtype())?)?.to_dtype(xs.dtype())
 }
 
 fn wide(xs: &Tensor) -> Result<Tensor> {

@@ -13,6 +13,9 @@ template <class T> __device__ __forceinline__ T down(float v);
 template <> __device__ __forceinline__ float down<float>(float v) { return v; }
 template <> __device__ __forceinline__ bf16 down<bf16>(float v) { return __float2bfloat16(v); }
 
+// A loop over n items by all threads of a launch.
+#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
+
 // Four neighbouring elements in one load or store.
 template <class T> struct alignas(4 * sizeof(T)) Four { T v[4]; };
 
@@ -59,18 +62,6 @@ __device__ __forceinline__ float block_max(float v) {
   if (lane == 0) parts[warp] = v;
   __syncthreads();
   return warp_max(lane < warps ? parts[lane] : -INFINITY);
-}
-
-// Sums down the columns of a block of (32, 8); the threads of row 0 get them. In a fixed order.
-__device__ __forceinline__ float down_block(float v) {
-  __shared__ float tile[8][33];
-  __syncthreads();
-  tile[threadIdx.y][threadIdx.x] = v;
-  __syncthreads();
-  float s = 0.f;
-  if (threadIdx.y == 0)
-    for (int j = 0; j < 8; j++) s += tile[j][threadIdx.x];
-  return s;
 }
 
 // Chan's rule: moments (n, mean, m2) of two sets to those of both.

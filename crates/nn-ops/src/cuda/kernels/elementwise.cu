@@ -20,8 +20,6 @@ struct Tanh {
   }
 };
 
-#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
-
 template <class F, class T> __device__ void value_of(T *y, const T *x, u64 n) {
   if ((n & 3) == 0) {
     EACH(n / 4) {

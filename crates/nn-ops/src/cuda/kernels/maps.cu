@@ -24,7 +24,6 @@ __device__ __forceinline__ float weight(const Axis &a, int out, int in) {
   tap(a, out, low, high, t);
   return (low == in ? 1.f - t : 0.f) + (high == in ? t : 0.f);
 }
-#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 
 // Where the planes of a map lie among `wide` planes an image: `c` of them, after the first `offset`.
 struct Among { int c, wide, offset; };

@@ -105,7 +105,7 @@ template <class T, int V> struct alignas(V * sizeof(T)) Pack { T v[V]; };
 template <class T, int V> __device__ __forceinline__ Pack<T, V> pack(const T *at) { return *(const Pack<T, V> *)at; }
 // The first of a thread's columns.
 template <int V> __device__ __forceinline__ int first_column() { return (blockIdx.x * 32 + threadIdx.x) * V; }
-// As down_block, of V sums a thread.
+// Sums down the columns of a block of (32, 8), V a thread; the threads of row 0 get them. In a fixed order.
 template <int V> __device__ __forceinline__ void down_block(float (&v)[V]) {
   __shared__ float tile[V][8][33];
   __syncthreads();
@@ -248,11 +248,11 @@ __device__ void instance_back_part_of(float *part, const T *y, const T *g, int n
 // mean[b][2][c]. Grid (2 c / 32, B), blocks (32, 8)
 extern "C" __global__ void instance_back_stat_f32(float *mean, const float *part, int c, int chunks, float n) {
   int col = blockIdx.x * 32 + threadIdx.x, s = blockIdx.y;
-  float t = 0.f;
+  float t[1] = {};
   if (col < 2 * c)
-    for (int k = threadIdx.y; k < chunks; k += 8) t += part[((u64)s * chunks + k) * 2 * c + col];
-  t = down_block(t);
-  if (threadIdx.y == 0 && col < 2 * c) mean[(u64)s * 2 * c + col] = t / n;
+    for (int k = threadIdx.y; k < chunks; k += 8) t[0] += part[((u64)s * chunks + k) * 2 * c + col];
+  down_block(t);
+  if (threadIdx.y == 0 && col < 2 * c) mean[(u64)s * 2 * c + col] = t[0] / n;
 }
 template <class T, int V>
 __device__ void instance_dx_of(T *d, const T *y, const T *g, const float *stat, const float *mean, int n, int c, int per) {
@@ -281,10 +281,9 @@ extern "C" __global__ void rstd_f32(float *r, const float *half, const float *w,
   s = warp_sum(s);
   if (threadIdx.x == 0) r[row] = rsqrtf(s + eps);
 }
-#define LOOP(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 // y[b][d][c] = dvar[b][d] w[d][c], where dvar = -g r^3 / 2 is the gradient of the variance
 extern "C" __global__ void rstd_back_f32(float *y, const float *r, const float *g, const float *w, u64 n, int d, int c) {
-  LOOP(n) {
+  EACH(n) {
     uint32_t k;
     u64 row = div_of(i, c, k);
     float v = r[row];
@@ -294,7 +293,7 @@ extern "C" __global__ void rstd_back_f32(float *y, const float *r, const float *
 // dw[d][c] = 2 sum over b of dvar half
 extern "C" __global__ void rstd_dw_f32(float *dw, const float *r, const float *g, const float *half, int b, int d, int c) {
   u64 n = (u64)d * c;
-  LOOP(n) {
+  EACH(n) {
     u64 row = i / c;
     float s = 0.f;
     for (int k = 0; k < b; k++) {
@@ -306,7 +305,7 @@ extern "C" __global__ void rstd_dw_f32(float *dw, const float *r, const float *g
 }
 // y = x s[row / rows][col], rows of c
 template <class T> __device__ void scale_columns_of(T *y, const T *x, const float *s, u64 n, int rows, int c) {
-  LOOP(n) {
+  EACH(n) {
     uint32_t col;
     u64 row = div_of(i, c, col);
     uint32_t rest;
@@ -317,11 +316,11 @@ template <class T> __device__ void scale_columns_of(T *y, const T *x, const floa
 template <class T> __device__ void scale_columns_back_of(float *ds, const T *g, const T *x, int rows, int c) {
   int col = blockIdx.x * 32 + threadIdx.x;
   u64 at = (u64)blockIdx.y * rows * c + col;
-  float s = 0.f;
+  float s[1] = {};
   if (col < c)
-    for (int r = threadIdx.y; r < rows; r += 8) s += up(g[at + (u64)r * c]) * up(x[at + (u64)r * c]);
-  s = down_block(s);
-  if (threadIdx.y == 0 && col < c) ds[(u64)blockIdx.y * c + col] = s;
+    for (int r = threadIdx.y; r < rows; r += 8) s[0] += up(g[at + (u64)r * c]) * up(x[at + (u64)r * c]);
+  down_block(s);
+  if (threadIdx.y == 0 && col < c) ds[(u64)blockIdx.y * c + col] = s[0];
 }
 
 // --- batch norm: one block a plane of (B, C, cells) ---------------------------------------------------------------
@@ -399,7 +398,6 @@ __device__ void batch_dx_of(T *d, const T *x, const T *g, const float *mean, con
 }
 
 // --- batch norm of columns, (rows, c), with what may follow: max(0, .) ---------------------------------------------
-#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 __device__ __forceinline__ float cut(float v, int relu) { return relu && v <= 0.f ? 0.f : v; }
 // y = x scale[c] + shift[c]. V columns at a time.
 template <class T, class P, int V>

@@ -1,7 +1,6 @@
 // Rows and heads put into another order: windows of a map, heads of a projection, tokens and channels exchanged.
 #include "common.cuh"
 
-#define EACH(n) for (u64 i = (u64)blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (u64)gridDim.x * blockDim.x)
 #define NONE 0xffffffffu
 
 // y[b][i] = x[b][take[i]], or the filling (f32 or null: zeros). V elements at a time, c divides by V.
