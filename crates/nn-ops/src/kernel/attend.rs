@@ -4,7 +4,8 @@
 //! code, and the exponentials already lie as the second product wants its right operand. The division by the sums is left
 //! to the result.
 
-use super::{COLUMNS, ROWS, Real, Scratch, panel_product, wide};
+use super::panel::{Apart, panel_products};
+use super::{COLUMNS, ROWS, Real, Scratch, wide};
 
 /// Keys of one product with the values.
 const DEPTH: usize = 256;
@@ -117,12 +118,10 @@ pub(crate) fn attend_head<'a, T: Real>(
     let mut scores = Scratch::new(panels * padded * COLUMNS);
     let mut sums = Scratch::new(panels * wide_channels * COLUMNS);
     let (left, values) = memory.split_at(padded * channels);
+    let apart = Apart { right: channels * COLUMNS, result: padded * COLUMNS };
     for (i, left) in left.chunks(KEY_PANELS * ROWS * channels).enumerate() {
-        for j in 0..panels {
-            let right = &packed[j * channels * COLUMNS..][..channels * COLUMNS];
-            let to = &mut scores[(j * padded + i * KEY_PANELS * ROWS) * COLUMNS..];
-            panel_product(channels, left, right, to, COLUMNS, false);
-        }
+        let to = &mut scores[i * KEY_PANELS * ROWS * COLUMNS..];
+        panel_products(channels, left, &packed, to, COLUMNS, apart, false);
     }
     let mut inverse = Scratch::new(panels * COLUMNS);
     for (j, inverse) in inverse.chunks_exact_mut(COLUMNS).enumerate() {
@@ -139,16 +138,14 @@ pub(crate) fn attend_head<'a, T: Real>(
         }
         softmax_columns(scores, inverse);
     }
+    let apart = Apart { right: padded * COLUMNS, result: wide_channels * COLUMNS };
     let mut rest = values;
     for start in (0..keys).step_by(DEPTH) {
         let depth = DEPTH.min(keys - start);
         let (left, after) = rest.split_at(depth * wide_channels);
         rest = after;
-        for j in 0..panels {
-            let right = &scores[(j * padded + start) * COLUMNS..][..depth * COLUMNS];
-            let to = &mut sums[j * wide_channels * COLUMNS..][..wide_channels * COLUMNS];
-            panel_product(depth, left, right, to, COLUMNS, start > 0);
-        }
+        let right = &scores[start * COLUMNS..((panels - 1) * padded + start + depth) * COLUMNS];
+        panel_products(depth, left, right, &mut sums, COLUMNS, apart, start > 0);
     }
     for q in 0..queries {
         let from = &sums[q / COLUMNS * wide_channels * COLUMNS + q % COLUMNS..];
