@@ -153,7 +153,10 @@ mod open {
     /// Whether a pass that took what was taken so far may keep as much for itself: two fifths of the GPU's memory at most.
     pub(crate) fn has_room(d: &CudaDevice) -> Result<bool> {
         let total = d.cuda_stream().context().total_mem().map_err(Error::wrap)?;
-        Ok(memory(d)?.peak <= total as u64 / 5 * 2)
+        // What recordings that are gone once took is free again.
+        let now = get(d, sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_USED_MEM_HIGH)?
+            + of_graphs(d, sys::CUgraphMem_attribute::CU_GRAPH_MEM_ATTR_USED_MEM_CURRENT)?;
+        Ok(now <= total as u64 / 5 * 2)
     }
 
     pub(super) fn reset_peak(d: &CudaDevice) -> Result<()> {

@@ -19,14 +19,14 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
     check(p)?;
     match mode {
         Mode::Train(noise) if p > 0.0 => {
-            let drawn = Drawn::new(noise, p)?;
-            let mask = || keep_mask(drawn, xs.elem_count());
+            let n = xs.elem_count();
             match kernel::plan(xs) {
-                Plan::Fused => masked(xs, mask()?),
+                Plan::Fused => masked(xs, keep_mask(Drawn::new(noise, p)?, n)?),
                 #[cfg(feature = "cuda")]
-                Plan::Cuda => crate::cuda::dropout(xs, drawn),
+                Plan::Cuda => crate::cuda::dropout(xs, Drawn::new(noise, p)?),
                 _ => {
-                    let mask = Tensor::from_vec(mask()?, xs.shape(), xs.device())?;
+                    let mask = keep_mask(Drawn::for_host(noise, p)?, n)?;
+                    let mask = Tensor::from_vec(mask, xs.shape(), xs.device())?;
                     xs.mul(&mask.to_dtype(xs.dtype())?)
                 }
             }
@@ -51,6 +51,12 @@ impl Drawn {
         let scale = (1.0 / (1.0 - p)) as f32;
         let (key, at) = noise.next_mask()?;
         Ok(Self { key, at, threshold: threshold(p), scale })
+    }
+    /// The same draw for a mask that is made on the CPU, on whatever device it is used: such a pass is not recorded.
+    fn for_host(noise: &Noise, p: f64) -> Result<Self> {
+        check(p)?;
+        let scale = (1.0 / (1.0 - p)) as f32;
+        Ok(Self { key: noise.next_key(), at: 0, threshold: threshold(p), scale })
     }
 }
 
@@ -163,14 +169,13 @@ pub fn drop_path(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
             let b = xs.dim(0)?;
             let mut shape = vec![1; xs.rank()];
             shape[0] = b;
-            let drawn = Drawn::new(noise, p)?;
             #[cfg(feature = "cuda")]
             if kernel::plan(xs) == Plan::Cuda {
-                let kept = crate::cuda::kept_samples(b, xs.device(), drawn)?;
+                let kept = crate::cuda::kept_samples(b, xs.device(), Drawn::new(noise, p)?)?;
                 let kept = kept.reshape(shape)?.to_dtype(xs.dtype())?;
                 return crate::cuda::scale_parts("drop-path", xs, &kept);
             }
-            let mask = keep_mask(drawn, b)?;
+            let mask = keep_mask(Drawn::for_host(noise, p)?, b)?;
             if kernel::plan(xs) == Plan::Fused {
                 return scaled(None, xs, mask);
             }
@@ -204,7 +209,7 @@ pub fn add_drop_path(xs: &Tensor, branch: &Tensor, p: f64, mode: Mode) -> Result
         && xs.dims() == branch.dims()
         && xs.dtype() == branch.dtype()
     {
-        return scaled(Some(xs), branch, keep_mask(Drawn::new(noise, p)?, xs.dim(0)?)?);
+        return scaled(Some(xs), branch, keep_mask(Drawn::for_host(noise, p)?, xs.dim(0)?)?);
     }
     add(xs, &drop_path(branch, p, mode)?)
 }

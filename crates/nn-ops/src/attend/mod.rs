@@ -120,6 +120,9 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, terms: ScoreTerms) ->
     if (gk, ck) != (g, c) || v.dims() != k.dims() || s == 0 || q.elem_count() == 0 {
         bail!("attend: queries {:?}, keys {:?}, values {:?}", q.dims(), k.dims(), v.dims());
     }
+    if k.dtype() != q.dtype() || v.dtype() != q.dtype() {
+        bail!("attend: queries {:?}, keys {:?}, values {:?}", q.dtype(), k.dtype(), v.dtype());
+    }
     terms.check((g, heads, n, s))
 }
 

@@ -98,13 +98,15 @@ pub(crate) fn global_avg_pool(xs: &Tensor) -> Result<Tensor> {
     let dev = dev.clone();
     let backward = move |grad: &Tensor| {
         let d = Output::new(&dev, (b, c, h, w), dtype)?;
+        // Until the kernel is queued.
+        let grad = f32_of(grad)?;
         let config = grid((b * c, 1, 1), (256, 1))?;
         launch!(
             &dev,
             LOSS,
             format!("spread_{}", suffix(dtype)?),
             config,
-            [d.at, open(&f32_of(grad)?)?.at, int(cells)?, 1.0 / cells as f32]
+            [d.at, open(&grad)?.at, int(cells)?, 1.0 / cells as f32]
         );
         Ok(vec![d.tensor()])
     };
