@@ -189,6 +189,16 @@ fn a_run_leaves_everything_that_is_promised() {
     let score = scored.summary().score(saved.eval.best_by).unwrap();
     assert!((score - best.score).abs() < 1e-6, "{score} {best:?}");
     assert!(scored.at_original_size.is_some());
+
+    // A network that has diverged gets no score.
+    let bias = loaded.store.get("model.classifier.conv1_1.bias").unwrap();
+    bias.set(&(bias.as_tensor() * f64::NAN).unwrap()).unwrap();
+    let error = evaluate(&loaded.model, &Device::Cpu, &split, false, &mut |_, _| Ok(()));
+    let error = error.unwrap_err();
+    assert!(!error.is_bad_input() && error.to_string().contains("not finite"), "{error}");
+    let error = error.of_checkpoint(&loaded.path);
+    let name = loaded.path.display().to_string();
+    assert!(error.is_bad_input() && error.to_string().contains(&name), "{error}");
 }
 
 #[test]
