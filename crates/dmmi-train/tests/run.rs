@@ -229,6 +229,44 @@ fn interrupted_and_resumed_runs_end_with_the_same_bytes() {
     assert_eq!((done.ended, memory.steps.len()), (Ended::Complete, 0));
 }
 
+/// Cannot tell anything about an epoch.
+struct Mute {
+    evaluated: bool,
+}
+
+impl Observer for Mute {
+    fn evaluated(&mut self, _: &Evaluation) -> Result<()> {
+        if self.evaluated { Ok(()) } else { Err(mute()) }
+    }
+    fn epoch(&mut self, _: &EpochRecord) -> Result<()> {
+        Err(mute())
+    }
+}
+
+fn mute() -> Error {
+    Error::Write { path: "stderr".into(), source: std::io::ErrorKind::BrokenPipe.into() }
+}
+
+#[test]
+fn an_epoch_that_cannot_be_told_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let sets = ["checkpoint.every_steps="];
+    let whole = run(config(&root.path().join("a"), &sets), cpu(), &mut ()).unwrap();
+    let out = root.path().join("b");
+    // The first process ends behind the evaluation, the second behind the same epoch.
+    for (evaluated, resumed, kept) in
+        [(false, false, "step-00000005-epoch-0000"), (true, true, "step-00000005-epoch-0001")]
+    {
+        let options = RunOptions { resume: resumed, ..cpu() };
+        let error = run(config(&out, &sets), options, &mut Mute { evaluated }).unwrap_err();
+        assert!(matches!(error, Error::Write { .. }), "{error}");
+        assert!(out.join("checkpoints").join(kept).is_dir(), "no {kept}");
+    }
+    let last = run(config(&out, &sets), resume(), &mut ()).unwrap();
+    assert!(weights(&whole) == weights(&last), "the resumed run differs");
+    assert_eq!(whole.best, last.best);
+}
+
 #[test]
 fn a_damaged_newest_checkpoint_is_passed_over() {
     let root = tempfile::tempdir().unwrap();

@@ -22,7 +22,14 @@ impl Run {
         let evaluation = match self.evaluate_val(due, options, observer) {
             // Interrupted in the middle: the checkpoint stands before the evaluation, which the resumed run makes.
             Err(Error::Interrupted) => return Ok(Some(Ended::Interrupted)),
-            other => other?,
+            // A network that has diverged takes no good checkpoint's place.
+            Err(error @ Error::NonFiniteOutput { .. }) => return Err(error),
+            // The epoch's steps are good whatever became of their evaluation.
+            Err(error) => {
+                self.save(state, observer)?;
+                return Err(error);
+            }
+            Ok(evaluation) => evaluation,
         };
         state.epoch += 1;
         state.batch = 0;
@@ -43,7 +50,8 @@ impl Run {
             last || self.config.stop.patience.is_some_and(|patience| state.since_best >= patience);
         let sums = std::mem::take(&mut state.sums);
         let mean = |sum: f64| sum / sums.steps.max(1) as f64;
-        observer.epoch(&EpochRecord {
+        // Kept even if it cannot be told; told first, so that the log has the line before the checkpoint is there.
+        let told = observer.epoch(&EpochRecord {
             epoch: state.epoch,
             step: state.step,
             segmentation: mean(sums.segmentation),
@@ -55,10 +63,11 @@ impl Run {
             val: evaluation.as_ref().map(Evaluation::summary),
             score,
             best: state.best,
-        })?;
+        });
         self.save(state, observer)?;
         Ok(state.finished.then(|| self.end_of(state)))
     }
+        told?;
 
     fn evaluate_val(
         &self,
