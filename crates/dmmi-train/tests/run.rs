@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use dmmi_train::{
     Ended, EpochRecord, Error, Evaluation, Network, Observer, Outcome, PretrainRecord, Result,
     RunLog, RunOptions, Split, Start, StepRecord, TrainConfig, evaluate, load_model, train,
@@ -503,6 +503,45 @@ fn the_visual_encoder_learns_categories_first_and_nothing_else_changes() {
 }
 
 #[test]
+#[test]
+fn both_encoders_are_taken_from_one_file_and_no_name_of_the_network_is_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let first = run(config(&root.path().join("a"), &["stop.steps=2"]), cpu(), &mut ()).unwrap();
+    let all = load_model(&first.last, &Device::Cpu).unwrap().store.tensors();
+    let file = root.path().join("part.safetensors");
+    let keep = |parts: &[&str]| {
+        let kept = all.iter().filter(|(name, _)| parts.iter().any(|part| name.starts_with(part)));
+        let kept: HashMap<String, Tensor> = kept.map(|(n, t)| (n.clone(), t.clone())).collect();
+        candle_core::safetensors::save(&kept, &file).unwrap();
+    };
+    let init = format!("init={}", file.display());
+    let start = |out: &str, memory: &mut Memory| {
+        let sets = [init.as_str(), "seed=6", "stop.steps=1", "optimizer.lr=1e-12"];
+        run(config(&root.path().join(out), &sets), cpu(), memory)
+    };
+
+    let encoder = |name: &&str| {
+        let fusion = ["fusion", "res_gate", "W_l"].iter().any(|part| name.contains(part));
+        name.starts_with("bert_model.") || (name.starts_with("model.backbone.") && !fusion)
+    };
+    let encoders: Vec<&str> = all.keys().map(String::as_str).filter(encoder).collect();
+    keep(&encoders);
+    let mut memory = Memory::default();
+    let begun = start("b", &mut memory).unwrap();
+    let notes: Vec<_> = memory.notes.iter().filter(|n| n.contains("start from")).collect();
+    assert!(notes.len() == 2 && notes.iter().all(|n| !n.contains("not part of")), "{notes:?}");
+    let begun = load_model(&begun.last, &Device::Cpu).unwrap().store.tensors();
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for name in encoders.into_iter().filter(|name| !name.contains("running_")) {
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
+        assert!(values(&all[name]).iter().zip(&values(&begun[name])).all(near), "{name}");
+    }
+
+    keep(&["model."]);
+    let error = start("c", &mut Memory::default()).unwrap_err();
+    assert!(error.is_bad_input() && error.to_string().contains("belong to the network"), "{error}");
+}
+
 fn stopped_while_it_learns_categories_and_resumed_ends_with_the_same_bytes() {
     let root = tempfile::tempdir().unwrap();
     for (name, backbone) in [("swin", SWIN), ("resnet", RESNET)] {
