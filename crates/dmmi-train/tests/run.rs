@@ -341,6 +341,11 @@ fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
     assert!(
         memory.notes.iter().any(|note| note.contains("no validation split")),
         "{:?}",
+    // More patience, and it goes on.
+    let steps = format!("stop.steps={}", early.step + 1);
+    let longer = [sets[0], "stop.patience=9", sets[2], sets[3], &steps];
+    let later = run(config(&root.path().join("a"), &longer), resume(), &mut ()).unwrap();
+    assert_eq!((later.ended, later.step), (Ended::Steps, early.step + 1));
         memory.notes
     );
 }
@@ -358,6 +363,26 @@ fn copy(from: &Path, to: &Path) {
         }
     }
 }
+#[test]
+fn a_score_that_counts_nothing_is_told_and_tries_no_patience() {
+    let root = tempfile::tempdir().unwrap();
+    let own = root.path().join("own");
+    copy(data(), &own);
+    for file in ["refs(synthetic).p", "instances.json"] {
+        std::fs::remove_file(own.join(file)).unwrap();
+    }
+    let picture = std::fs::read_dir(own.join("images")).unwrap().next().unwrap().unwrap();
+    let picture = format!("images/{}", picture.file_name().to_string_lossy());
+    let line = format!(r#"{{"image": "{picture}", "expression": "a dog", "mask": null}}"#);
+    std::fs::write(own.join("val.jsonl"), line).unwrap();
+    let dir = format!("data.val.dir={}", own.display());
+    let sets = [dir.as_str(), "schedule.epochs=3", "stop.patience=1", "eval.best_by=overall_iou"];
+    let mut memory = Memory::default();
+    let outcome = run(config(&root.path().join("a"), &sets), cpu(), &mut memory).unwrap();
+    assert_eq!((outcome.ended, outcome.best), (Ended::Complete, None));
+    assert!(memory.notes.iter().any(|note| note.contains("oIoU")), "{:?}", memory.notes);
+}
+
 
 #[test]
 fn damaged_pictures_are_left_out_and_counted_unless_none_remains() {
@@ -478,31 +503,6 @@ fn the_visual_encoder_learns_categories_first_and_nothing_else_changes() {
         let outcome = run(config.clone(), cpu(), &mut memory).unwrap();
         assert_eq!((outcome.ended, outcome.step), (Ended::Steps, 1));
         let losses: Vec<f64> = memory.pretraining.iter().map(|record| record.loss).collect();
-        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
-        assert_eq!(losses.len(), 60);
-        assert!(mean(&losses[50..]) < 0.6 * mean(&losses[..10]), "{name}: {losses:?}");
-        let noted = |text: &str| memory.notes.iter().any(|note| note.contains(text));
-        assert!(noted("visual encoder: 60 steps") && noted("pictures"), "{:?}", memory.notes);
-
-        // The checkpoint before the first step: of the visual encoder all has changed, of the rest nothing.
-        let before = outcome.last.with_file_name("step-00000000-epoch-0000");
-        let after = load_model(&before, &Device::Cpu).unwrap().store.tensors();
-        let vocabulary = load_model(&before, &Device::Cpu).unwrap().file.model;
-        let first = Network::new(&vocabulary, config.seed, &Device::Cpu).unwrap().store.tensors();
-        assert_eq!(after.len(), first.len());
-        for (key, tensor) in &first {
-            let values =
-                |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-            let visual = key.strip_prefix("model.backbone.").is_some_and(|rest| {
-                !["fusion", "res_gate", "W_l"].iter().any(|part| rest.contains(part))
-            });
-            let changed = values(tensor) != values(&after[key]);
-            assert_eq!(changed, visual && !key.ends_with("num_batches_tracked"), "{name}: {key}");
-        }
-    }
-}
-
-#[test]
 #[test]
 fn both_encoders_are_taken_from_one_file_and_no_name_of_the_network_is_passed_over() {
     let root = tempfile::tempdir().unwrap();
@@ -542,6 +542,31 @@ fn both_encoders_are_taken_from_one_file_and_no_name_of_the_network_is_passed_ov
     assert!(error.is_bad_input() && error.to_string().contains("belong to the network"), "{error}");
 }
 
+        let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
+        assert_eq!(losses.len(), 60);
+        assert!(mean(&losses[50..]) < 0.6 * mean(&losses[..10]), "{name}: {losses:?}");
+        let noted = |text: &str| memory.notes.iter().any(|note| note.contains(text));
+        assert!(noted("visual encoder: 60 steps") && noted("pictures"), "{:?}", memory.notes);
+
+        // The checkpoint before the first step: of the visual encoder all has changed, of the rest nothing.
+        let before = outcome.last.with_file_name("step-00000000-epoch-0000");
+        let after = load_model(&before, &Device::Cpu).unwrap().store.tensors();
+        let vocabulary = load_model(&before, &Device::Cpu).unwrap().file.model;
+        let first = Network::new(&vocabulary, config.seed, &Device::Cpu).unwrap().store.tensors();
+        assert_eq!(after.len(), first.len());
+        for (key, tensor) in &first {
+            let values =
+                |t: &candle_core::Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            let visual = key.strip_prefix("model.backbone.").is_some_and(|rest| {
+                !["fusion", "res_gate", "W_l"].iter().any(|part| rest.contains(part))
+            });
+            let changed = values(tensor) != values(&after[key]);
+            assert_eq!(changed, visual && !key.ends_with("num_batches_tracked"), "{name}: {key}");
+        }
+    }
+}
+
+#[test]
 fn stopped_while_it_learns_categories_and_resumed_ends_with_the_same_bytes() {
     let root = tempfile::tempdir().unwrap();
     for (name, backbone) in [("swin", SWIN), ("resnet", RESNET)] {
@@ -588,6 +613,19 @@ fn categories_must_exist_and_settings_be_possible() {
         ("steps = 1\nlr = 0.0", "pretrain.lr"),
         ("steps = 1\nbatch_size = 0", "pretrain.batch_size"),
         ("steps = 1\nstep = 2", "step"),
+#[test]
+fn minutes_end_the_learning_of_categories_too() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run");
+    let sets = ["pretrain={steps=3,batch_size=3}", "stop.minutes=1e-9"];
+    let mut memory = Memory::default();
+    let part = run(config(&out, &sets), cpu(), &mut memory).unwrap();
+    assert_eq!((part.ended, part.step, memory.pretraining.len()), (Ended::Minutes, 0, 0));
+    let sets = [sets[0], "stop.steps=1"];
+    let last = run(config(&out, &sets), resume(), &mut memory).unwrap();
+    assert_eq!((last.ended, memory.pretraining.len()), (Ended::Steps, 3));
+}
+
     ] {
         let message = refused(set);
         assert!(message.contains(key), "{message}");

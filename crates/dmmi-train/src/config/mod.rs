@@ -210,6 +210,13 @@ pub enum Score {
 }
 
 impl std::fmt::Display for Score {
+impl Score {
+    /// Whether it counts nothing but targeted samples (cIoU of others is 0 or nothing).
+    pub(crate) fn needs_targets(self) -> bool {
+        matches!(self, Self::OverallIou | Self::MeanIou | Self::Ciou)
+    }
+}
+
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::OverallIou => "oIoU",

@@ -133,6 +133,7 @@ impl Run {
             .map_err(|error| refuse(format!("{OPTIMIZER}: {error}")))?;
         state.config = self.config.clone();
         self.saved = Some(((state.step, state.epoch), path.to_path_buf()));
+        state.finished = self.is_over(&state);
         observer.note(&format!("resuming after step {} from {}", state.step, path.display()))?;
         Ok(state)
     }
