@@ -323,6 +323,16 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
 #[test]
 fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
     let root = tempfile::tempdir().unwrap();
+#[test]
+fn a_loss_can_be_switched_off_by_its_factor() {
+    let root = tempfile::tempdir().unwrap();
+    let sets = ["loss.similarity=0", "loss.contrastive=0", "stop.steps=2"];
+    let mut memory = Memory::default();
+    run(config(&root.path().join("run"), &sets), cpu(), &mut memory).unwrap();
+    let stats = memory.steps[1].stats;
+    assert!(stats.similarity > 0.0 && stats.total == stats.segmentation, "{stats:?}");
+}
+
     let sets =
         ["schedule.epochs=30", "stop.patience=1", "optimizer.lr=1e-12", "checkpoint.every_steps="];
     let early = run(config(&root.path().join("a"), &sets), cpu(), &mut ()).unwrap();
@@ -331,6 +341,11 @@ fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
 
     let mut memory = Memory::default();
     let blind = run(
+    // More patience, and it goes on.
+    let steps = format!("stop.steps={}", early.step + 1);
+    let longer = [sets[0], "stop.patience=9", sets[2], sets[3], &steps];
+    let later = run(config(&root.path().join("a"), &longer), resume(), &mut ()).unwrap();
+    assert_eq!((later.ended, later.step), (Ended::Steps, early.step + 1));
         config(&root.path().join("b"), &["data.val=", "schedule.epochs=1"]),
         cpu(),
         &mut memory,
@@ -341,11 +356,6 @@ fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
     assert!(
         memory.notes.iter().any(|note| note.contains("no validation split")),
         "{:?}",
-    // More patience, and it goes on.
-    let steps = format!("stop.steps={}", early.step + 1);
-    let longer = [sets[0], "stop.patience=9", sets[2], sets[3], &steps];
-    let later = run(config(&root.path().join("a"), &longer), resume(), &mut ()).unwrap();
-    assert_eq!((later.ended, later.step), (Ended::Steps, early.step + 1));
         memory.notes
     );
 }
@@ -353,16 +363,6 @@ fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
 /// Copies a folder and all below it.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
-}
 #[test]
 fn a_score_that_counts_nothing_is_told_and_tries_no_patience() {
     let root = tempfile::tempdir().unwrap();
@@ -383,6 +383,16 @@ fn a_score_that_counts_nothing_is_told_and_tries_no_patience() {
     assert!(memory.notes.iter().any(|note| note.contains("oIoU")), "{:?}", memory.notes);
 }
 
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
 
 #[test]
 fn damaged_pictures_are_left_out_and_counted_unless_none_remains() {
@@ -494,16 +504,6 @@ const RESNET: &str = r#"model.backbone={kind="resnet",layers=[1,1,1,1],width=4}"
 const SWIN: &str = "model.backbone.embed_dim=8";
 
 #[test]
-fn the_visual_encoder_learns_categories_first_and_nothing_else_changes() {
-    let root = tempfile::tempdir().unwrap();
-    for (name, backbone) in [("swin", SWIN), ("resnet", RESNET)] {
-        let sets = [backbone, "pretrain={steps=60,batch_size=4,lr=3e-3}", "stop.steps=1"];
-        let config = config(&root.path().join(name), &sets);
-        let mut memory = Memory::default();
-        let outcome = run(config.clone(), cpu(), &mut memory).unwrap();
-        assert_eq!((outcome.ended, outcome.step), (Ended::Steps, 1));
-        let losses: Vec<f64> = memory.pretraining.iter().map(|record| record.loss).collect();
-#[test]
 fn both_encoders_are_taken_from_one_file_and_no_name_of_the_network_is_passed_over() {
     let root = tempfile::tempdir().unwrap();
     let first = run(config(&root.path().join("a"), &["stop.steps=2"]), cpu(), &mut ()).unwrap();
@@ -542,6 +542,16 @@ fn both_encoders_are_taken_from_one_file_and_no_name_of_the_network_is_passed_ov
     assert!(error.is_bad_input() && error.to_string().contains("belong to the network"), "{error}");
 }
 
+#[test]
+fn the_visual_encoder_learns_categories_first_and_nothing_else_changes() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, backbone) in [("swin", SWIN), ("resnet", RESNET)] {
+        let sets = [backbone, "pretrain={steps=60,batch_size=4,lr=3e-3}", "stop.steps=1"];
+        let config = config(&root.path().join(name), &sets);
+        let mut memory = Memory::default();
+        let outcome = run(config.clone(), cpu(), &mut memory).unwrap();
+        assert_eq!((outcome.ended, outcome.step), (Ended::Steps, 1));
+        let losses: Vec<f64> = memory.pretraining.iter().map(|record| record.loss).collect();
         let mean = |part: &[f64]| part.iter().sum::<f64>() / part.len() as f64;
         assert_eq!(losses.len(), 60);
         assert!(mean(&losses[50..]) < 0.6 * mean(&losses[..10]), "{name}: {losses:?}");
@@ -603,16 +613,6 @@ fn stopped_while_it_learns_categories_and_resumed_ends_with_the_same_bytes() {
 #[test]
 fn categories_must_exist_and_settings_be_possible() {
     let root = tempfile::tempdir().unwrap();
-    let refused = |set: &str| {
-        let text =
-            format!("[pretrain]\n{set}\n[data]\ntrain = {{ dir = \"x\", split = \"train\" }}");
-        TrainConfig::from_toml(&text, "test", &[]).unwrap_err().to_string()
-    };
-    for (set, key) in [
-        ("steps = 0", "pretrain.steps"),
-        ("steps = 1\nlr = 0.0", "pretrain.lr"),
-        ("steps = 1\nbatch_size = 0", "pretrain.batch_size"),
-        ("steps = 1\nstep = 2", "step"),
 #[test]
 fn minutes_end_the_learning_of_categories_too() {
     let root = tempfile::tempdir().unwrap();
@@ -626,6 +626,16 @@ fn minutes_end_the_learning_of_categories_too() {
     assert_eq!((last.ended, memory.pretraining.len()), (Ended::Steps, 3));
 }
 
+    let refused = |set: &str| {
+        let text =
+            format!("[pretrain]\n{set}\n[data]\ntrain = {{ dir = \"x\", split = \"train\" }}");
+        TrainConfig::from_toml(&text, "test", &[]).unwrap_err().to_string()
+    };
+    for (set, key) in [
+        ("steps = 0", "pretrain.steps"),
+        ("steps = 1\nlr = 0.0", "pretrain.lr"),
+        ("steps = 1\nbatch_size = 0", "pretrain.batch_size"),
+        ("steps = 1\nstep = 2", "step"),
     ] {
         let message = refused(set);
         assert!(message.contains(key), "{message}");
