@@ -34,7 +34,8 @@ pub struct TrainConfig {
     #[serde(default)]
     pub precision: Precision,
     /// Compute the backbone's blocks, the fusion's attention and the decoder's convolutions again in the backward pass
-    /// instead of keeping what lies inside them: less memory, more time, the same numbers.
+    /// instead of keeping what lies inside them: less memory, more time, the same numbers but for other dropout masks. May
+    /// change when a run is resumed.
     #[serde(default)]
     pub checkpoint_activations: bool,
     /// Datasets and how samples become tensors.
@@ -209,7 +210,6 @@ pub enum Score {
     Balanced,
 }
 
-impl std::fmt::Display for Score {
 impl Score {
     /// Whether it counts nothing but targeted samples (cIoU of others is 0 or nothing).
     pub(crate) fn needs_targets(self) -> bool {
@@ -217,6 +217,7 @@ impl Score {
     }
 }
 
+impl std::fmt::Display for Score {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::OverallIou => "oIoU",
