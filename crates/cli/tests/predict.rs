@@ -333,6 +333,14 @@ fn checkpoints_that_cannot_be_used_are_named() {
     fs::write(broken.join("config.json"), b"{\"format\": 1").unwrap();
     with(&broken).refuses(&["config.json"]);
 
+    let diverged = copy("diverged");
+    let _ = fs::remove_file(diverged.join("MANIFEST"));
+    let mut weights = weights;
+    let header = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    weights[header..].fill(0xff); // not a number
+    fs::write(diverged.join("model.safetensors"), weights).unwrap();
+    with(&diverged).refuses(&["diverged", "not finite"]);
+
     // Weights of one network with the description of another.
     let other = copy("other");
     let _ = fs::remove_file(other.join("MANIFEST"));

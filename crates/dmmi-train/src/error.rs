@@ -84,6 +84,16 @@ pub enum Error {
         /// Steps done before this one.
         step: usize,
     },
+    /// The network answers a sentence with logits that are infinite or not numbers.
+    #[error(
+        "the network's output for sentence {sentence} of the {split} split is not finite: training diverged; checkpoints written before are intact: start a new run with init set to one of them and a lower optimizer.lr or a smaller optimizer.clip_norm"
+    )]
+    NonFiniteOutput {
+        /// Name of the split.
+        split: String,
+        /// Id of the sentence in the refs file.
+        sentence: i64,
+    },
     /// Parameters the optimiser holds received no gradient in the first step: a broken graph.
     #[error(
         "no gradient reaches {} of the trained parameters, first {}; take them out of the optimiser or mend the model",
@@ -133,6 +143,7 @@ impl Error {
             | Self::RunLocked(_) => true,
             Self::Write { .. }
             | Self::NonFinite { .. }
+            | Self::NonFiniteOutput { .. }
             | Self::PretrainNonFinite { .. }
             | Self::NoGradient(_)
             | Self::Interrupted
@@ -143,6 +154,19 @@ impl Error {
     /// An [`Error::Config`] of `origin`.
     pub fn config(origin: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Config { origin: origin.into(), message: message.into() }
+    }
+
+    /// Where the network came from `checkpoint`, an output that is not finite is that one's fault; other errors are as they were.
+    pub fn of_checkpoint(self, checkpoint: impl AsRef<Path>) -> Self {
+        match self {
+            Self::NonFiniteOutput { split, sentence } => Self::checkpoint(
+                checkpoint,
+                format!(
+                    "the network's output for sentence {sentence} of the {split} split is not finite: its weights are damaged or training diverged; use another checkpoint"
+                ),
+            ),
+            other => other,
+        }
     }
 
     pub(crate) fn read(path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Score;
 use crate::data::Split;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Scores of a split, and what they were computed from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -164,7 +164,8 @@ const ALL: &str = "all";
 /// `progress` is told `(done, total)` after each batch and may end the evaluation with an error.
 ///
 /// # Errors
-/// What reading the split or `progress` answers, or no memory.
+/// What reading the split or `progress` answers, [`Error::NonFiniteOutput`] naming the first such sentence (see
+/// [`Error::of_checkpoint`]), or no memory.
 pub fn evaluate(
     model: &Dmmi,
     device: &Device,
@@ -193,6 +194,10 @@ pub fn evaluate(
         for i in 0..b {
             let (one, sample) = (margin.i(i)?, &batch.samples[i]);
             let values = one.flatten_all()?.to_vec1::<f32>()?;
+            if !values.iter().all(|value| value.is_finite()) {
+                let (split, sentence) = (split.name().to_owned(), sample.sentence_id);
+                return Err(Error::NonFiniteOutput { split, sentence });
+            }
             let model_counts = overlap(&values, &truth[i * h * w..(i + 1) * h * w])?;
             let original_counts =
                 if original { Some(at_original_size(&one, sample)?) } else { None };

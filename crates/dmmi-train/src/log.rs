@@ -1,9 +1,10 @@
 //! Metrics on disk: `metrics.jsonl` (every step, of `[pretrain]` too, epoch and note), `steps.csv` and `epochs.csv`.
+//! A record is written at once and whole, for whoever follows the files.
 //!
 //! A resumed run first drops the lines behind its checkpoint, so that every step is there once.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -26,9 +27,9 @@ pub struct RunLog {
 
 #[derive(Debug)]
 struct Files {
-    jsonl: BufWriter<File>,
-    steps: BufWriter<File>,
-    epochs: BufWriter<File>,
+    jsonl: File,
+    steps: File,
+    epochs: File,
 }
 
 /// One line of `metrics.jsonl`.
@@ -50,19 +51,10 @@ impl RunLog {
     fn line(&mut self, line: &Line<'_>) -> Result<()> {
         let Some(files) = &mut self.files else { return Ok(()) };
         let path = self.root.join(JSONL);
-        serde_json::to_writer(&mut files.jsonl, line)
-            .map_err(|error| Error::write(&path)(error.into()))?;
-        files.jsonl.write_all(b"\n").map_err(Error::write(&path))
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        let Some(files) = &mut self.files else { return Ok(()) };
-        for (writer, name) in
-            [(&mut files.jsonl, JSONL), (&mut files.steps, STEPS), (&mut files.epochs, EPOCHS)]
-        {
-            writer.flush().map_err(Error::write(self.root.join(name)))?;
-        }
-        Ok(())
+        let mut text =
+            serde_json::to_vec(line).map_err(|error| Error::write(&path)(error.into()))?;
+        text.push(b'\n');
+        files.jsonl.write_all(&text).map_err(Error::write(&path))
     }
 }
 
@@ -125,14 +117,8 @@ impl Observer for RunLog {
             record.data_wait,
         );
         let path = self.root.join(EPOCHS);
-        if let Some(files) = &mut self.files {
-            files.epochs.write_all(row.as_bytes()).map_err(Error::write(path))?;
-        }
-        self.flush()
-    }
-
-    fn checkpoint(&mut self, _path: &Path) -> Result<()> {
-        self.flush()
+        let Some(files) = &mut self.files else { return Ok(()) };
+        files.epochs.write_all(row.as_bytes()).map_err(Error::write(path))
     }
 
     fn note(&mut self, text: &str) -> Result<()> {
@@ -147,7 +133,7 @@ const STEP_HEADER: &str = "step,epoch,lr,segmentation,similarity,contrastive,tot
 const EPOCH_HEADER: &str = "epoch,step,segmentation,similarity,contrastive,total,samples_per_second,val_oiou,val_miou,val_zero_acc,val_giou,val_ciou,score,data_wait\n";
 
 /// Opens a file for appending after dropping the lines that `keep` refuses; a half line of a killed process goes too.
-fn reopen(path: &Path, header: &str, keep: impl Fn(&str) -> bool) -> Result<BufWriter<File>> {
+fn reopen(path: &Path, header: &str, keep: impl Fn(&str) -> bool) -> Result<File> {
     let text = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -162,8 +148,7 @@ fn reopen(path: &Path, header: &str, keep: impl Fn(&str) -> bool) -> Result<BufW
     let temporary = path.with_extension("tmp");
     fs::write(&temporary, kept).map_err(Error::write(&temporary))?;
     fs::rename(&temporary, path).map_err(Error::write(path))?;
-    let file = OpenOptions::new().append(true).open(path).map_err(Error::write(path))?;
-    Ok(BufWriter::new(file))
+    OpenOptions::new().append(true).open(path).map_err(Error::write(path))
 }
 
 /// Steps and epochs that the run has behind it stay, and notes.
@@ -223,7 +208,6 @@ mod tests {
         for step in 1..=3 {
             log.step(&record(step))?;
         }
-        log.checkpoint(root.path())?;
         drop(log);
         // A killed process left half a line.
         let path = root.path().join(STEPS);
@@ -232,7 +216,7 @@ mod tests {
         let mut log = RunLog::new(root.path());
         log.started(&start(2))?;
         log.step(&record(3))?;
-        log.checkpoint(root.path())?;
+        // Read while the log is open.
         let steps = fs::read_to_string(path)?;
         let numbers: Vec<&str> =
             steps.lines().map(|line| line.split(',').next().unwrap_or("")).collect();

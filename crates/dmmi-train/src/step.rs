@@ -1,6 +1,7 @@
 //! One optimisation step: a batch to losses, gradients and new parameters.
 //!
-//! The parameters change only after losses and gradients were found finite, so a failed step leaves the last good values.
+//! The parameters change only after losses and gradients were found finite, so a failed step leaves their last good values. The
+//! running statistics change with the forward pass: after a failed step they may hold what made it fail.
 
 use candle_core::{DType, Device, Tensor, Var};
 use dmmi_model::{DmmiInput, LossConfig, LossTerms, Targets, batch_of};
@@ -52,7 +53,8 @@ pub struct StepStats {
 ///
 /// # Errors
 /// [`Error::NonFinite`] for a loss or gradient that is not finite, [`Error::NoGradient`] if `check_gradients` finds a trained
-/// parameter without gradient that is not [provably so](provably_without_gradient). Parameters are unchanged then.
+/// parameter without gradient that is not [provably so](provably_without_gradient). Parameters are unchanged then; running
+/// statistics may have taken up this batch.
 pub fn train_step(
     network: &Network,
     optimizer: &mut AdamW,

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use candle_core::Device;
+use candle_core::{Device, Tensor};
 use dmmi_train::{
     Ended, EpochRecord, Error, Evaluation, Network, Observer, Outcome, PretrainRecord, Result,
     RunLog, RunOptions, Split, Start, StepRecord, TrainConfig, evaluate, load_model, train,
@@ -189,6 +189,16 @@ fn a_run_leaves_everything_that_is_promised() {
     let score = scored.summary().score(saved.eval.best_by).unwrap();
     assert!((score - best.score).abs() < 1e-6, "{score} {best:?}");
     assert!(scored.at_original_size.is_some());
+
+    // A network that has diverged gets no score.
+    let bias = loaded.store.get("model.classifier.conv1_1.bias").unwrap();
+    bias.set(&(bias.as_tensor() * f64::NAN).unwrap()).unwrap();
+    let error = evaluate(&loaded.model, &Device::Cpu, &split, false, &mut |_, _| Ok(()));
+    let error = error.unwrap_err();
+    assert!(!error.is_bad_input() && error.to_string().contains("not finite"), "{error}");
+    let error = error.of_checkpoint(&loaded.path);
+    let name = loaded.path.display().to_string();
+    assert!(error.is_bad_input() && error.to_string().contains(&name), "{error}");
 }
 
 #[test]
@@ -217,6 +227,44 @@ fn interrupted_and_resumed_runs_end_with_the_same_bytes() {
     let mut memory = Memory::default();
     let done = run(config(&out, &[]), resume(), &mut memory).unwrap();
     assert_eq!((done.ended, memory.steps.len()), (Ended::Complete, 0));
+}
+
+/// Cannot tell anything about an epoch.
+struct Mute {
+    evaluated: bool,
+}
+
+impl Observer for Mute {
+    fn evaluated(&mut self, _: &Evaluation) -> Result<()> {
+        if self.evaluated { Ok(()) } else { Err(mute()) }
+    }
+    fn epoch(&mut self, _: &EpochRecord) -> Result<()> {
+        Err(mute())
+    }
+}
+
+fn mute() -> Error {
+    Error::Write { path: "stderr".into(), source: std::io::ErrorKind::BrokenPipe.into() }
+}
+
+#[test]
+fn an_epoch_that_cannot_be_told_is_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let sets = ["checkpoint.every_steps="];
+    let whole = run(config(&root.path().join("a"), &sets), cpu(), &mut ()).unwrap();
+    let out = root.path().join("b");
+    // The first process ends behind the evaluation, the second behind the same epoch.
+    for (evaluated, resumed, kept) in
+        [(false, false, "step-00000005-epoch-0000"), (true, true, "step-00000005-epoch-0001")]
+    {
+        let options = RunOptions { resume: resumed, ..cpu() };
+        let error = run(config(&out, &sets), options, &mut Mute { evaluated }).unwrap_err();
+        assert!(matches!(error, Error::Write { .. }), "{error}");
+        assert!(out.join("checkpoints").join(kept).is_dir(), "no {kept}");
+    }
+    let last = run(config(&out, &sets), resume(), &mut ()).unwrap();
+    assert!(weights(&whole) == weights(&last), "the resumed run differs");
+    assert_eq!(whole.best, last.best);
 }
 
 #[test]
@@ -254,6 +302,9 @@ fn resuming_refuses_another_configuration_and_other_data() {
         let error = run(config(&out, &[set]), resume(), &mut ()).unwrap_err();
         assert!(error.is_bad_input() && error.to_string().contains(key), "{error}");
     }
+    // What helps where memory ran out is allowed.
+    let sets = ["checkpoint_activations=true", "stop.steps=3"];
+    assert_eq!(run(config(&out, &sets), resume(), &mut ()).unwrap().step, 3);
 }
 
 #[test]
@@ -273,6 +324,16 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint() {
 }
 
 #[test]
+fn a_loss_can_be_switched_off_by_its_factor() {
+    let root = tempfile::tempdir().unwrap();
+    let sets = ["loss.similarity=0", "loss.contrastive=0", "stop.steps=2"];
+    let mut memory = Memory::default();
+    run(config(&root.path().join("run"), &sets), cpu(), &mut memory).unwrap();
+    let stats = memory.steps[1].stats;
+    assert!(stats.similarity > 0.0 && stats.total == stats.segmentation, "{stats:?}");
+}
+
+#[test]
 fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
     let root = tempfile::tempdir().unwrap();
     let sets =
@@ -280,6 +341,11 @@ fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
     let early = run(config(&root.path().join("a"), &sets), cpu(), &mut ()).unwrap();
     assert_eq!(early.ended, Ended::Patience);
     assert!(early.epoch < 30);
+    // More patience, and it goes on.
+    let steps = format!("stop.steps={}", early.step + 1);
+    let longer = [sets[0], "stop.patience=9", sets[2], sets[3], &steps];
+    let later = run(config(&root.path().join("a"), &longer), resume(), &mut ()).unwrap();
+    assert_eq!((later.ended, later.step), (Ended::Steps, early.step + 1));
 
     let mut memory = Memory::default();
     let blind = run(
@@ -295,6 +361,26 @@ fn patience_ends_a_run_early_and_without_val_the_last_is_kept() {
         "{:?}",
         memory.notes
     );
+}
+
+#[test]
+fn a_score_that_counts_nothing_is_told_and_tries_no_patience() {
+    let root = tempfile::tempdir().unwrap();
+    let own = root.path().join("own");
+    copy(data(), &own);
+    for file in ["refs(synthetic).p", "instances.json"] {
+        std::fs::remove_file(own.join(file)).unwrap();
+    }
+    let picture = std::fs::read_dir(own.join("images")).unwrap().next().unwrap().unwrap();
+    let picture = format!("images/{}", picture.file_name().to_string_lossy());
+    let line = format!(r#"{{"image": "{picture}", "expression": "a dog", "mask": null}}"#);
+    std::fs::write(own.join("val.jsonl"), line).unwrap();
+    let dir = format!("data.val.dir={}", own.display());
+    let sets = [dir.as_str(), "schedule.epochs=3", "stop.patience=1", "eval.best_by=overall_iou"];
+    let mut memory = Memory::default();
+    let outcome = run(config(&root.path().join("a"), &sets), cpu(), &mut memory).unwrap();
+    assert_eq!((outcome.ended, outcome.best), (Ended::Complete, None));
+    assert!(memory.notes.iter().any(|note| note.contains("oIoU")), "{:?}", memory.notes);
 }
 
 /// Copies a folder and all below it.
@@ -417,6 +503,45 @@ fn an_encoder_can_start_from_a_file_of_another_library() {
     refused(&deeper, "missing");
 }
 
+#[test]
+fn both_encoders_are_taken_from_one_file_and_no_name_of_the_network_is_passed_over() {
+    let root = tempfile::tempdir().unwrap();
+    let first = run(config(&root.path().join("a"), &["stop.steps=2"]), cpu(), &mut ()).unwrap();
+    let all = load_model(&first.last, &Device::Cpu).unwrap().store.tensors();
+    let file = root.path().join("part.safetensors");
+    let keep = |parts: &[&str]| {
+        let kept = all.iter().filter(|(name, _)| parts.iter().any(|part| name.starts_with(part)));
+        let kept: HashMap<String, Tensor> = kept.map(|(n, t)| (n.clone(), t.clone())).collect();
+        candle_core::safetensors::save(&kept, &file).unwrap();
+    };
+    let init = format!("init={}", file.display());
+    let start = |out: &str, memory: &mut Memory| {
+        let sets = [init.as_str(), "seed=6", "stop.steps=1", "optimizer.lr=1e-12"];
+        run(config(&root.path().join(out), &sets), cpu(), memory)
+    };
+
+    let encoder = |name: &&str| {
+        let fusion = ["fusion", "res_gate", "W_l"].iter().any(|part| name.contains(part));
+        name.starts_with("bert_model.") || (name.starts_with("model.backbone.") && !fusion)
+    };
+    let encoders: Vec<&str> = all.keys().map(String::as_str).filter(encoder).collect();
+    keep(&encoders);
+    let mut memory = Memory::default();
+    let begun = start("b", &mut memory).unwrap();
+    let notes: Vec<_> = memory.notes.iter().filter(|n| n.contains("start from")).collect();
+    assert!(notes.len() == 2 && notes.iter().all(|n| !n.contains("not part of")), "{notes:?}");
+    let begun = load_model(&begun.last, &Device::Cpu).unwrap().store.tensors();
+    let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for name in encoders.into_iter().filter(|name| !name.contains("running_")) {
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6;
+        assert!(values(&all[name]).iter().zip(&values(&begun[name])).all(near), "{name}");
+    }
+
+    keep(&["model."]);
+    let error = start("c", &mut Memory::default()).unwrap_err();
+    assert!(error.is_bad_input() && error.to_string().contains("belong to the network"), "{error}");
+}
+
 const RESNET: &str = r#"model.backbone={kind="resnet",layers=[1,1,1,1],width=4}"#;
 const SWIN: &str = "model.backbone.embed_dim=8";
 
@@ -486,6 +611,19 @@ fn stopped_while_it_learns_categories_and_resumed_ends_with_the_same_bytes() {
         assert!(weights(&whole) == weights(&last), "{name}: the resumed run differs");
         assert!(!out.join("checkpoints/pretraining").exists());
     }
+}
+
+#[test]
+fn minutes_end_the_learning_of_categories_too() {
+    let root = tempfile::tempdir().unwrap();
+    let out = root.path().join("run");
+    let sets = ["pretrain={steps=3,batch_size=3}", "stop.minutes=1e-9"];
+    let mut memory = Memory::default();
+    let part = run(config(&out, &sets), cpu(), &mut memory).unwrap();
+    assert_eq!((part.ended, part.step, memory.pretraining.len()), (Ended::Minutes, 0, 0));
+    let sets = [sets[0], "stop.steps=1"];
+    let last = run(config(&out, &sets), resume(), &mut memory).unwrap();
+    assert_eq!((last.ended, memory.pretraining.len()), (Ended::Steps, 3));
 }
 
 #[test]

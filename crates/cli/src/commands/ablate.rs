@@ -240,7 +240,7 @@ fn one(entry: &Entry, device: &Device, stop: &Arc<AtomicBool>, quiet: bool) -> R
     progress.finish_and_clear();
     let evaluation = match evaluation {
         Err(dmmi_train::Error::Interrupted) => return interrupted("scoring".to_owned()),
-        other => other?,
+        other => other.map_err(|error| error.of_checkpoint(&loaded.path))?,
     };
     let test = evaluation.at_model_size.get("all").cloned();
     let outcome = Outcome {

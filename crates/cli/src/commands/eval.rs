@@ -74,7 +74,8 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let evaluation = evaluate(&loaded.model, &device, &split, true, &mut |done, _| {
         progress.set_position(done as u64);
         Ok(())
-    })?;
+    })
+    .map_err(|error| error.of_checkpoint(&loaded.path))?;
     progress.finish_and_clear();
     let data = format!("{}, {}", args.data.display(), args.split);
     let markdown = markdown(&loaded.path.display().to_string(), &data, &evaluation);

@@ -114,6 +114,9 @@ fn finish(outcome: &Outcome, out: &Path, score: Score, took: &str) -> anyhow::Re
         Ended::Steps => {
             say!("stop.steps reached: {at} in {took}; go on with --resume and a larger stop.steps")?
         }
+        Ended::Minutes if outcome.step == 0 => {
+            return say!("stop.minutes over before the first step ({took}); go on with --resume");
+        }
         Ended::Minutes => say!("stop.minutes over: {at} in {took}; go on with --resume")?,
     }
     match outcome.best {

@@ -116,12 +116,20 @@ impl LossTerms {
         Ok(Self { segmentation, similarity, contrastive })
     }
 
-    /// The weighted sum, a scalar.
+    /// The weighted sum, a scalar. Parameters of a loss with factor 0 have gradients of 0.
     pub fn total(&self, cfg: &LossConfig) -> Result<Tensor> {
-        let terms =
-            ((&self.similarity * cfg.similarity)? + (&self.contrastive * cfg.contrastive)?)?;
+        let terms = (times(&self.similarity, cfg.similarity)?
+            + times(&self.contrastive, cfg.contrastive)?)?;
         &self.segmentation + terms
     }
+}
+
+fn times(loss: &Tensor, factor: f64) -> Result<Tensor> {
+    if factor == 0.0 {
+        // Not `loss * 0.0`, which Candle does not differentiate.
+        return loss * loss.zeros_like()?;
+    }
+    loss * factor
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! A folder that is either complete and intact or not there at all.
 //!
 //! Files are written into `.tmp-..` beside the target, flushed to disk, listed with size and CRC-32 in `MANIFEST`, and the folder
-//! is renamed into place. A process killed in between leaves a `.tmp-..` that the next run removes. A file altered later
-//! no longer agrees with the manifest.
+//! is renamed into place; a folder that was there is renamed to `.old-..` first and removed last. A process killed in between
+//! leaves hidden folders, of which [`remove_leftovers`] puts a whole one back where the place is empty and removes the rest.
+//! A file altered later no longer agrees with the manifest.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -14,11 +15,14 @@ use crate::error::{Error, Result};
 
 const MANIFEST: &str = "MANIFEST";
 const TEMPORARY: &str = ".tmp-";
+/// A replaced folder, until the new one is in its place.
+const ASIDE: &str = ".old-";
 
 /// Writes a folder `root/name` atomically: `fill` puts its files into the path it is given. A folder of this name is replaced.
 ///
 /// # Errors
-/// What `fill` answers, or [`Error::Write`]; in both cases `root/name` is as it was.
+/// What `fill` answers, or [`Error::Write`]; in both cases `root/name` is as it was, unless it could not be put back, or the new
+/// one is in place and could not be flushed.
 pub(crate) fn commit(
     root: &Path,
     name: &str,
@@ -61,11 +65,28 @@ fn write_all(root: &Path, temporary: &Path, fill: impl FnOnce(&Path) -> Result<(
 }
 
 fn put_in_place(root: &Path, temporary: &Path, target: &Path) -> Result<()> {
-    if target.exists() {
-        remove(root, target)?;
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let aside = root.join(format!("{ASIDE}{}-{name}", std::process::id()));
+    let replaces = target.exists();
+    if replaces {
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(Error::write(&aside))?;
+        }
+        fs::rename(target, &aside).map_err(Error::write(target))?;
     }
-    fs::rename(temporary, target).map_err(Error::write(target))?;
-    sync_folder(root)
+    if let Err(error) = fs::rename(temporary, target) {
+        if replaces {
+            // Best effort: else it lies beside, whole.
+            let _ = fs::rename(&aside, target);
+        }
+        return Err(Error::write(target)(error));
+    }
+    sync_folder(root)?;
+    if replaces {
+        // Best effort, as with a temporary folder.
+        let _ = fs::remove_dir_all(&aside);
+    }
+    Ok(())
 }
 
 /// Removes a folder so that a kill in between leaves only a temporary one.
@@ -79,12 +100,35 @@ pub(crate) fn remove(root: &Path, folder: &Path) -> Result<()> {
     fs::remove_dir_all(&temporary).map_err(Error::write(&temporary))
 }
 
-/// Removes what killed processes left. Only the process that holds the run may call it.
-pub(crate) fn remove_leftovers(root: &Path) -> Result<()> {
+/// Removes what killed processes left, of the folder `name` alone or of all. Where one was killed between moving a folder away
+/// and putting the new one in its place, the new one is put there, or the old one if the new one is damaged. Only the process
+/// that holds the run may call it.
+pub(crate) fn remove_leftovers(root: &Path, name: Option<&str>) -> Result<()> {
     let Ok(entries) = fs::read_dir(root) else { return Ok(()) };
-    for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-            fs::remove_dir_all(entry.path()).map_err(Error::write(entry.path()))?;
+    let names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    // The process and the folder's name.
+    let of = |entry: &str, kind: &str| -> Option<(String, String)> {
+        let (process, folder) = entry.strip_prefix(kind)?.split_once('-')?;
+        let known = process.parse::<u32>().is_ok() && name.is_none_or(|name| name == folder);
+        known.then(|| (process.to_owned(), folder.to_owned()))
+    };
+    for entry in &names {
+        let Some((process, folder)) = of(entry, ASIDE) else { continue };
+        let (target, aside) = (root.join(&folder), root.join(entry));
+        let new = root.join(format!("{TEMPORARY}{process}-{folder}"));
+        if !target.exists() {
+            let whole = if verify(&new).is_ok() { &new } else { &aside };
+            fs::rename(whole, &target).map_err(Error::write(&target))?;
+        }
+        if aside.exists() {
+            fs::remove_dir_all(&aside).map_err(Error::write(&aside))?;
+        }
+    }
+    for entry in names.iter().filter(|entry| of(entry, TEMPORARY).is_some()) {
+        let path = root.join(entry);
+        if path.exists() {
+            fs::remove_dir_all(&path).map_err(Error::write(&path))?;
         }
     }
     Ok(())
@@ -236,8 +280,39 @@ mod tests {
         fs::create_dir(root.path().join(".tmp-99-step-2"))?;
         commit(root.path(), "best", |path| fill(path, "old"))?;
         let folder = commit(root.path(), "best", |path| fill(path, "new"))?;
-        remove_leftovers(root.path())?;
+        assert_eq!(fs::read_dir(root.path())?.count(), 2);
+        remove_leftovers(root.path(), None)?;
         assert_eq!(fs::read_to_string(folder.join("a.txt"))?, "new");
+        assert_eq!(fs::read_dir(root.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn killed_between_two_renames_leaves_a_whole_folder() -> anyhow::Result<()> {
+        for (damaged, expected) in [(false, "new"), (true, "old")] {
+            let root = tempfile::tempdir()?;
+            let root = root.path();
+            for (text, left) in [("old", ".old-99-best"), ("new", ".tmp-99-best")] {
+                fs::rename(commit(root, "best", |path| fill(path, text))?, root.join(left))?;
+            }
+            if damaged {
+                fs::write(root.join(".tmp-99-best/a.txt"), "half")?;
+            }
+            remove_leftovers(root, Some("other"))?;
+            assert_eq!(fs::read_dir(root)?.count(), 2);
+            remove_leftovers(root, Some("best"))?;
+            assert_eq!(fs::read_to_string(root.join("best/a.txt"))?, expected);
+            assert_eq!(fs::read_dir(root)?.count(), 1);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_place_leaves_the_old_folder() -> anyhow::Result<()> {
+        let root = tempfile::tempdir()?;
+        let folder = commit(root.path(), "best", |path| fill(path, "old"))?;
+        assert!(put_in_place(root.path(), &root.path().join("nowhere"), &folder).is_err());
+        verify(&folder)?;
         assert_eq!(fs::read_dir(root.path())?.count(), 1);
         Ok(())
     }

@@ -9,7 +9,7 @@ use nn_ops::ParamStore;
 use refzom_dataset::Resampling;
 use serde::{Deserialize, Serialize};
 
-use super::commit::{commit, verify};
+use super::commit::{commit, remove_leftovers, verify};
 use super::foreign::{ReleaseOptions, load_release};
 use super::run_dir::find_checkpoint;
 use super::weights::{WeightsReader, save_tensors};
@@ -71,7 +71,8 @@ pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     std::fs::write(path, text).map_err(Error::write(path))
 }
 
-/// Writes a model into a folder of its own, atomically; a folder that is there is replaced.
+/// Writes a model into a folder of its own, atomically; a folder that is there is replaced. What a process left that was killed
+/// in the middle of it is cleared away, so only one may write the folder at a time.
 ///
 /// # Errors
 /// [`Error::Write`]; what was there is intact then.
@@ -84,6 +85,7 @@ pub fn save_model(folder: impl AsRef<Path>, store: &ParamStore, file: &ModelFile
     let name = folder.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
         Error::checkpoint(folder, "is no name for a folder; use letters and digits")
     })?;
+    remove_leftovers(root, Some(name))?;
     commit(root, name, |path| write_model(path, store, file)).map(|_| ())
 }
 

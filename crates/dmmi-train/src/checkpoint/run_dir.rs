@@ -47,7 +47,7 @@ impl RunDir {
             // A file system without locks: one process at a time is then up to the user.
             Err(TryLockError::Error(_)) => {}
         }
-        remove_leftovers(&checkpoints)?;
+        remove_leftovers(&checkpoints, None)?;
         Ok(Self { root, _lock: lock })
     }
 

@@ -1,30 +1,41 @@
 //! Tensors by name in safetensors files, written from and read into a [`ParamStore`] or an optimiser.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use nn_ops::ParamStore;
-use safetensors::Dtype;
 use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError};
 
 use super::commit::slow_down;
 use crate::error::{Error, Result};
 
 /// Writes tensors, sorted by name: the same values give the same bytes.
 pub(crate) fn save_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
-    // safetensors sorts by type and name whatever the map's order.
-    let tensors: HashMap<&str, Tensor> =
-        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
+    // safetensors puts a file in its place that only its owner may read: it gets the mode of any new file.
+    let new = OpenOptions::new().create(true).append(true).open(path);
+    let mode = new.and_then(|file| file.metadata()).map_err(Error::write(path))?;
     if std::env::var_os("DMMI_TEST_SLOW_CHECKPOINT_MS").is_some() {
         // Test hook: half a file lies there while the process is killed.
         std::fs::write(path, b"half a file").map_err(Error::write(path))?;
         slow_down();
     }
-    candle_core::safetensors::save(&tensors, path)
-        .map_err(|error| Error::write(path)(std::io::Error::other(error.to_string())))
+    // safetensors sorts by type and name whatever the map's order.
+    safetensors::serialize_to_file(tensors, None, path)
+        .map_err(io_error)
+        .and_then(|()| std::fs::set_permissions(path, mode.permissions()))
+        .map_err(Error::write(path))
+}
+
+/// What the operating system said, if it was that: a full disk has a remedy of its own.
+fn io_error(error: SafeTensorError) -> std::io::Error {
+    match error {
+        SafeTensorError::IoError(error) => error,
+        other => std::io::Error::other(other),
+    }
 }
 
 /// Reads all tensors of a file.
@@ -209,6 +220,26 @@ mod tests {
                 assert_eq!(vector, written[&name].to_vec1::<f32>()?, "{name}");
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_full_disk_has_its_remedy() {
+        let full = SafeTensorError::IoError(std::io::ErrorKind::StorageFull.into());
+        let message = Error::write("w")(io_error(full)).to_string();
+        assert!(message.contains("free space"), "{message}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn weights_may_be_read_by_whom_other_files_may() -> Result<()> {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mode = |name: &str| std::fs::metadata(path(name)).unwrap().permissions().mode();
+        std::fs::write(path("other"), "").unwrap();
+        save_tensors(&path("w"), &store()?.tensors())?;
+        assert_eq!(mode("w"), mode("other"));
         Ok(())
     }
 

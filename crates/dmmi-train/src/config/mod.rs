@@ -34,7 +34,8 @@ pub struct TrainConfig {
     #[serde(default)]
     pub precision: Precision,
     /// Compute the backbone's blocks, the fusion's attention and the decoder's convolutions again in the backward pass
-    /// instead of keeping what lies inside them: less memory, more time, the same numbers.
+    /// instead of keeping what lies inside them: less memory, more time, the same numbers but for other dropout masks. May
+    /// change when a run is resumed.
     #[serde(default)]
     pub checkpoint_activations: bool,
     /// Datasets and how samples become tensors.
@@ -207,6 +208,13 @@ pub enum Score {
     Ciou,
     /// Mean of overall IoU, mean IoU and zero-target accuracy.
     Balanced,
+}
+
+impl Score {
+    /// Whether it counts nothing but targeted samples (cIoU of others is 0 or nothing).
+    pub(crate) fn needs_targets(self) -> bool {
+        matches!(self, Self::OverallIou | Self::MeanIou | Self::Ciou)
+    }
 }
 
 impl std::fmt::Display for Score {

@@ -16,10 +16,11 @@ use crate::error::{Error, Result};
 use crate::observe::{Observer, Start};
 use crate::overrides::first_difference;
 
-/// Keys that may differ when a run is resumed: they do not change its result.
-const FREE_ON_RESUME: [&str; 22] = [
+/// Keys that may differ when a run is resumed: they do not change its result (activation checkpointing draws other dropout masks).
+const FREE_ON_RESUME: [&str; 23] = [
     "out",
     "init",
+    "checkpoint_activations",
     "data.workers",
     "data.prefetch",
     "data.cache_mb",
@@ -132,6 +133,7 @@ impl Run {
             .load_state(&moments)
             .map_err(|error| refuse(format!("{OPTIMIZER}: {error}")))?;
         state.config = self.config.clone();
+        state.finished = self.is_over(&state);
         self.saved = Some(((state.step, state.epoch), path.to_path_buf()));
         observer.note(&format!("resuming after step {} from {}", state.step, path.display()))?;
         Ok(state)

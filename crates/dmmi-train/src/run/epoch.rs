@@ -22,7 +22,14 @@ impl Run {
         let evaluation = match self.evaluate_val(due, options, observer) {
             // Interrupted in the middle: the checkpoint stands before the evaluation, which the resumed run makes.
             Err(Error::Interrupted) => return Ok(Some(Ended::Interrupted)),
-            other => other?,
+            // A network that has diverged takes no good checkpoint's place.
+            Err(error @ Error::NonFiniteOutput { .. }) => return Err(error),
+            // The epoch's steps are good whatever became of their evaluation.
+            Err(error) => {
+                self.save(state, observer)?;
+                return Err(error);
+            }
+            Ok(evaluation) => evaluation,
         };
         state.epoch += 1;
         state.batch = 0;
@@ -31,7 +38,10 @@ impl Run {
             score = evaluation.summary().score(self.config.eval.best_by);
             let better =
                 score.is_some_and(|score| state.best.is_none_or(|best| score > best.score));
-            state.since_best = if better { 0 } else { state.since_best + 1 };
+            // What nothing counts is no worse than before.
+            if score.is_some() {
+                state.since_best = if better { 0 } else { state.since_best + 1 };
+            }
             if let (Some(score), true) = (score, better) {
                 state.best = Some(Best { score, step: state.step, epoch: state.epoch });
                 let file = self.model_file(state, Some(score));
@@ -39,11 +49,11 @@ impl Run {
                     .save_best(state.step, |path| write_model(path, &self.network.store, &file))?;
             }
         }
-        state.finished =
-            last || self.config.stop.patience.is_some_and(|patience| state.since_best >= patience);
+        state.finished = self.is_over(state);
         let sums = std::mem::take(&mut state.sums);
         let mean = |sum: f64| sum / sums.steps.max(1) as f64;
-        observer.epoch(&EpochRecord {
+        // Kept even if it cannot be told; told first, so that the log has the line before the checkpoint is there.
+        let told = observer.epoch(&EpochRecord {
             epoch: state.epoch,
             step: state.step,
             segmentation: mean(sums.segmentation),
@@ -55,8 +65,9 @@ impl Run {
             val: evaluation.as_ref().map(Evaluation::summary),
             score,
             best: state.best,
-        })?;
+        });
         self.save(state, observer)?;
+        told?;
         Ok(state.finished.then(|| self.end_of(state)))
     }
 

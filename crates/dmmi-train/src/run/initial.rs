@@ -1,12 +1,13 @@
 //! Given weights into a new network: whose names they have is found out, what was done with every name is told.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use backbones::names::{BERT, RESNET, SWIN};
 use dmmi_model::names::{FUSION, RELEASE};
 use dmmi_model::{BackboneConfig, DmmiConfig};
 use nn_ops::names::Plan;
-use nn_ops::{LoadReport, ParamStore, TensorSource, Transfer};
+use nn_ops::{ParamStore, TensorSource, Transfer};
 
 use crate::checkpoint::{WEIGHTS, WeightsFile, find_checkpoint};
 use crate::config::{InitConfig, InitParts};
@@ -58,8 +59,11 @@ pub(super) fn start_from(
             return Err(Error::config(key, message));
         }
         let source = WeightsFile::open(&weights_of(path)?)?;
-        let (scheme, report) = load(store, cfg, &source, part, strict)?;
-        notes.push(format!("start from {} ({scheme}): {report}", source.path().display()));
+        let loads = plans(store, cfg, &source, part, strict)?;
+        for (scheme, transfer) in loads {
+            let report = transfer.run()?;
+            notes.push(format!("start from {} ({scheme}): {report}", source.path().display()));
+        }
     }
     Ok(notes)
 }
@@ -76,13 +80,14 @@ fn weights_of(path: &Path) -> Result<PathBuf> {
     Ok(find_checkpoint(path)?.join(WEIGHTS))
 }
 
-fn load(
-    store: &ParamStore,
+/// What becomes of a file: one load for each part of the network that is in it. Nothing is changed yet.
+fn plans<'a>(
+    store: &'a ParamStore,
     cfg: &DmmiConfig,
-    source: &WeightsFile,
+    source: &'a WeightsFile,
     part: Part,
     strict: bool,
-) -> Result<(&'static str, LoadReport)> {
+) -> Result<Vec<(&'static str, Transfer<'a>)>> {
     let refuse = |message: String| Error::checkpoint(source.path(), format!("init: {message}"));
     let shapes = source.shapes();
     let names = || shapes.keys().map(String::as_str);
@@ -91,13 +96,19 @@ fn load(
         BackboneConfig::Resnet(_) => (RESNET, "ResNet"),
     };
     let wants = |wanted: Part| part == Part::Any || part == wanted;
-    let found = None
-        .or_else(|| RELEASE.plan(names()).filter(|_| wants(Part::Model)).map(|p| (Part::Model, p)))
-        .or_else(|| {
-            Plan::of(visual, names()).filter(|_| wants(Part::Visual)).map(|p| (Part::Visual, p))
-        })
-        .or_else(|| Plan::of(BERT, names()).filter(|_| wants(Part::Text)).map(|p| (Part::Text, p)));
-    let Some((part, mut plan)) = found else {
+    let mut found = Vec::new();
+    if wants(Part::Model) {
+        found.extend(RELEASE.plan(names()).map(|plan| (Part::Model, plan)));
+    }
+    // A whole network has its encoders in it.
+    if found.is_empty() {
+        for (encoder, schemes) in [(Part::Visual, visual), (Part::Text, BERT)] {
+            if wants(encoder) {
+                found.extend(Plan::of(schemes, names()).map(|plan| (encoder, plan)));
+            }
+        }
+    }
+    if found.is_empty() {
         let first: Vec<&str> = names().take(3).collect();
         let wanted = match part {
             Part::Any => format!("a DMMI checkpoint, a {family} or a BERT"),
@@ -109,30 +120,54 @@ fn load(
             "no tensor has a name of {wanted}; use weights of the same network (the file's names begin with {})",
             first.join(", ")
         )));
-    };
-    let (into, apart) = match part {
-        Part::Visual => (VISUAL, FUSION),
-        Part::Text => (TEXT, [].as_slice()),
-        Part::Any | Part::Model => ("", [].as_slice()),
-    };
-    plan.ignore(apart);
-    let scheme = plan.scheme;
-    let transfer = Transfer::plan(store, into, source, plan, apart);
-    let report = transfer.report();
-    if let Some((name, model, file)) = report.mismatched.first() {
-        return Err(refuse(format!(
-            "{name} has shape {file:?}, the network's is {model:?}; use weights of the same network"
-        )));
     }
-    if strict && let Err(error) = report.clone().strict() {
-        return Err(refuse(format!(
-            "{error}; use weights of the same network, or allow it with init = {{ .., strict = false }}"
-        )));
+    let prefixes: Vec<String> = found.iter().map(|(_, plan)| plan.prefix.clone()).collect();
+    let mut loads = Vec::new();
+    for (i, (part, mut plan)) in found.into_iter().enumerate() {
+        let (into, apart) = match part {
+            Part::Visual => (VISUAL, FUSION),
+            Part::Text => (TEXT, [].as_slice()),
+            Part::Any | Part::Model => ("", [].as_slice()),
+        };
+        // A name under the prefix of another part is that one's to account for.
+        let of_another = |name: &str| {
+            let under = prefixes.iter().enumerate().filter(|(_, p)| name.starts_with(p.as_str()));
+            under.max_by_key(|(_, p)| p.len()).is_some_and(|(owner, _)| owner != i)
+        };
+        plan.ignored.retain(|(name, _)| !of_another(name));
+        plan.unexpected.retain(|name| !of_another(name));
+        plan.ignore(apart);
+        let scheme = plan.scheme;
+        let transfer = Transfer::plan(store, into, source, plan, apart);
+        let report = transfer.report();
+        if let Some((name, model, file)) = report.mismatched.first() {
+            return Err(refuse(format!(
+                "{name} has shape {file:?}, the network's is {model:?}; use weights of the same network"
+            )));
+        }
+        if strict && let Err(error) = report.clone().strict() {
+            return Err(refuse(format!(
+                "{error}; use weights of the same network, or allow it with init = {{ .., strict = false }}"
+            )));
+        }
+        if report.loaded.is_empty() {
+            return Err(refuse(
+                "nothing in it fits the network; use weights of the same network".into(),
+            ));
+        }
+        loads.push((scheme, transfer));
     }
-    if report.loaded.is_empty() {
-        return Err(refuse(
-            "nothing in it fits the network; use weights of the same network".into(),
-        ));
+    if part == Part::Any {
+        // The network's own names, which the encoders in the file leave over.
+        let ignored = loads.iter().flat_map(|(_, transfer)| &transfer.report().ignored);
+        let left: BTreeSet<&String> =
+            ignored.map(|(name, _)| name).filter(|name| store.get(name).is_some()).collect();
+        if let Some(first) = left.first() {
+            return Err(refuse(format!(
+                "{} of its tensors belong to the network and would not be loaded, first {first}, because it is no whole network; name its encoders alone with init = {{ visual = \"..\", text = \"..\" }}",
+                left.len()
+            )));
+        }
     }
-    Ok((scheme, transfer.run()?))
+    Ok(loads)
 }

@@ -19,7 +19,7 @@ use refzom_dataset::DataError;
 use crate::ahead::Ahead;
 use crate::checkpoint::{Best, EpochSums, RunDir, RunState, find_checkpoint};
 use crate::config::TrainConfig;
-use crate::data::{RunData, load_vocabulary};
+use crate::data::{RunData, Split, load_vocabulary};
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::observe::{Observer, StepRecord};
@@ -54,7 +54,7 @@ impl RunOptions {
 pub enum Ended {
     /// The schedule is complete.
     Complete,
-    /// `stop.patience` evaluations brought no better score.
+    /// `stop.patience` evaluations brought no better score; resume with a larger one to go on.
     Patience,
     /// `stop.steps` was reached; resume with a larger one to go on.
     Steps,
@@ -111,9 +111,9 @@ pub fn train(
         Run { config, data, dir, network, optimizer, trained, began: Instant::now(), saved: None };
     let (state, pretraining) = run.begin(options, observer)?;
     if run.saved.is_none() {
-        if let Some(folder) = run.pretrain(pretraining, options, observer)? {
+        if let Some((ended, folder)) = run.pretrain(pretraining, options, observer)? {
             return Ok(Outcome {
-                ended: Ended::Interrupted,
+                ended,
                 step: 0,
                 epoch: 0,
                 best: None,
@@ -156,10 +156,10 @@ impl Run {
             power: self.config.schedule.power,
             warmup: self.config.schedule.warmup_steps,
         };
-        if self.data.val.is_none() && !state.finished {
-            observer.note(
-                "no validation split (data.val): the last checkpoint is kept, none is called best",
-            )?;
+        if !state.finished
+            && let Some(note) = self.without_best()
+        {
+            observer.note(&note)?;
         }
         let mut check_gradients = true;
         let mut uploader = Uploader::new(&self.network.device);
@@ -250,8 +250,36 @@ impl Run {
         if stop.steps.is_some_and(|limit| state.step >= limit) {
             return Some(Ended::Steps);
         }
+        self.minutes_over().then_some(Ended::Minutes)
+    }
+
+    /// Whether the run has had its `stop.minutes`.
+    fn minutes_over(&self) -> bool {
         let over = |minutes: f64| self.began.elapsed() >= Duration::from_secs_f64(minutes * 60.0);
-        stop.minutes.is_some_and(over).then_some(Ended::Minutes)
+        self.config.stop.minutes.is_some_and(over)
+    }
+
+    /// Why no checkpoint will be called best, if none will.
+    fn without_best(&self) -> Option<String> {
+        let by = self.config.eval.best_by;
+        let counted = |val: &Split| {
+            let mut samples = val.dataset().samples().iter();
+            !by.needs_targets() || samples.any(|sample| sample.kind.has_target())
+        };
+        let why = match &self.data.val {
+            None => "no validation split (data.val)".to_owned(),
+            Some(val) if counted(val) => return None,
+            Some(_) => format!(
+                "no sentence of the validation split has a target, and {by} (eval.best_by) counts no others"
+            ),
+        };
+        Some(format!("{why}: the last checkpoint is kept, none is called best"))
+    }
+
+    /// Whether nothing is left to do, by the configuration of now.
+    fn is_over(&self, state: &RunState) -> bool {
+        state.epoch >= self.config.schedule.epochs
+            || self.config.stop.patience.is_some_and(|patience| state.since_best >= patience)
     }
 
     fn end_of(&self, state: &RunState) -> Ended {

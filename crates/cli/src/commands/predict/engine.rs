@@ -103,8 +103,9 @@ impl Engine {
                 let logits = logits.get(i)?;
                 let difference =
                     (logits.get(1)? - logits.get(0)?)?.flatten_all()?.to_vec1::<f32>()?;
-                let found = at_size(&difference, (h, w), picture.size)
-                    .with_context(|| texts::short(text))?;
+                let found = at_size(&difference, (h, w), picture.size).with_context(|| {
+                    format!("checkpoint {}: {}", self.path().display(), texts::short(text))
+                })?;
                 let milliseconds = network + clock.elapsed().as_secs_f64() * 1e3;
                 let notices = self.notices(text, encoded);
                 answers.push(Answer { found, milliseconds, notices });
@@ -145,8 +146,9 @@ impl Engine {
             progress(done);
             Ok(())
         };
-        let LoadedModel { model, device, .. } = &self.loaded;
-        Ok(dmmi_train::evaluate(model, device, split, true, &mut tell)?)
+        let LoadedModel { model, device, path, .. } = &self.loaded;
+        dmmi_train::evaluate(model, device, split, true, &mut tell)
+            .map_err(|error| error.of_checkpoint(path).into())
     }
 
     /// Numbers in the network's parameters.

@@ -7,6 +7,8 @@
 use anyhow::{Result, ensure};
 use refzom_dataset::Mask;
 
+use crate::exit::bad_input;
+
 /// The answer to one expression.
 pub(crate) struct Found {
     /// At the picture's own size.
@@ -33,10 +35,11 @@ pub(crate) fn at_size(
         "{} logits do not fill {w}x{h}",
         difference.len()
     );
-    ensure!(
-        difference.iter().all(|value| value.is_finite()),
-        "the network's output is not finite; the checkpoint's weights are damaged or training diverged"
-    );
+    if !difference.iter().all(|value| value.is_finite()) {
+        return Err(bad_input!(
+            "the network's output is not finite: its weights are damaged or training diverged; use another checkpoint"
+        ));
+    }
     let (height, width) = size;
     let columns: Vec<Tap> = (0..width).map(|x| Tap::of(x, width, w)).collect();
     let mut bits = vec![0u8; height as usize * width as usize];

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use self::head::{Head, PREFIX};
 use self::pictures::{Pictures, Source};
-use super::{OPTIMIZER, Run, RunOptions, STATE};
+use super::{Ended, OPTIMIZER, Run, RunOptions, STATE};
 use crate::checkpoint::{
     FORMAT, Fingerprint, WEIGHTS, load_tensors, save_tensors, verify, write_json,
 };
@@ -92,14 +92,14 @@ impl Run {
         Ok(Some(state))
     }
 
-    /// Trains the visual encoder on categories where the configuration asks for it. A folder: stopped on request, the state
+    /// Trains the visual encoder on categories where the configuration asks for it. A folder: stopped before its end, the state
     /// lies there.
     pub(super) fn pretrain(
         &self,
         begun: Option<PretrainState>,
         options: &RunOptions,
         observer: &mut dyn Observer,
-    ) -> Result<Option<PathBuf>> {
+    ) -> Result<Option<(Ended, PathBuf)>> {
         let Some(cfg) = self.config.pretrain.clone() else { return Ok(None) };
         let device = self.network.device.clone();
         let maps = CategoryMaps::open(&self.config.data.train, self.data.train.dataset()).map_err(
@@ -160,14 +160,19 @@ impl Run {
             let clock = Instant::now();
             let batch = match batches.next() {
                 None => break,
-                Some(Err(DataError::Stopped)) => {
+                Some(Err(DataError::Stopped)) => Err(Ended::Interrupted),
+                Some(Ok(_)) if self.minutes_over() => Err(Ended::Minutes),
+                Some(batch) => Ok(batch?),
+            };
+            let batch = match batch {
+                Ok(batch) => batch,
+                Err(ended) => {
                     let folder = save(&learner, step)?;
                     let steps = cfg.steps;
                     observer
                         .note(&format!("visual encoder: stopped after {step} of {steps} steps"))?;
-                    return Ok(Some(folder));
+                    return Ok(Some((ended, folder)));
                 }
-                Some(batch) => batch?,
             };
             let lr = schedule.lr(step);
             let found = learner.step(&batch, step, lr)?;
