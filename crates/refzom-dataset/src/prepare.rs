@@ -104,7 +104,7 @@ impl Preparer {
     /// The numbers of sample `index` in `epoch`: the same for the same seed, whoever asks and in whichever order.
     ///
     /// # Errors
-    /// There is no such sample, or its image cannot be decoded or has another size than announced.
+    /// There is no such sample, its expression holds no word, or its image cannot be decoded or has another size than announced.
     pub fn prepare(&self, index: usize, epoch: u64) -> Result<Prepared, DataError> {
         let (height, width) = self.size();
         let (mut image, mut mask) = (Vec::new(), Vec::new());
@@ -141,7 +141,13 @@ impl Preparer {
         if sample.kind.has_target() {
             sample.rle()?.paint_resized(&mut masks[from..], (height, width));
         }
-        let encoded = self.how.tokenizer.encode(&sample.expression)?;
+        let encoded = self.how.tokenizer.encode(&sample.expression).map_err(|e| match e {
+            DataError::Text(message) => DataError::Text(format!(
+                "sentence {} of reference {}: {message}",
+                sample.sentence_id, sample.ref_id
+            )),
+            other => other,
+        })?;
         let erased_ids = self.how.eraser.as_ref().map(|eraser| {
             let epoch = if self.how.erase_once { 0 } else { epoch };
             let mut rng = sample_rng(self.how.seed, epoch, index as u64);

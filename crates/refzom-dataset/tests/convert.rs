@@ -249,6 +249,42 @@ fn a_val_split_is_carved_in_every_format() {
 }
 
 #[test]
+fn carving_keeps_what_no_field_is_known_for() {
+    let root = tempfile::tempdir().unwrap();
+    for format in [Format::Grefcoco, Format::RefZom] {
+        let dir = root.path().join(format.name());
+        export(&open(&coco33()), format, &dir);
+        let file = dir.join(format.file_name());
+        let json = format == Format::Grefcoco;
+        let read = |path: &Path| -> Vec<serde_json::Map<String, serde_json::Value>> {
+            let bytes = std::fs::read(path).unwrap();
+            match json {
+                true => serde_json::from_slice(&bytes).unwrap(),
+                false => serde_pickle::from_slice(&bytes, serde_pickle::DeOptions::new()).unwrap(),
+            }
+        };
+        let mut records = read(&file);
+        for (i, record) in records.iter_mut().enumerate() {
+            record.insert("annotator".into(), i.into());
+            record["sentences"][0]["boxes"] = vec![0.5, 2.0].into();
+        }
+        let bytes = match json {
+            true => serde_json::to_vec(&records).unwrap(),
+            false => serde_pickle::to_vec(&records, serde_pickle::SerOptions::new()).unwrap(),
+        };
+        std::fs::write(&file, bytes).unwrap();
+        let out = root.path().join(format!("carved.{}", if json { "json" } else { "p" }));
+        carving().write(&DatasetConfig::new(&dir, "all"), &out).unwrap();
+        let carved = read(&out);
+        assert!(carved != records);
+        for (mut carved, record) in carved.into_iter().zip(records) {
+            carved["split"] = record["split"].clone();
+            assert_eq!(carved, record, "{format}");
+        }
+    }
+}
+
+#[test]
 fn leaks_are_not_carved_over() {
     let root = tempfile::tempdir().unwrap();
     let dir = root.path().join("z");

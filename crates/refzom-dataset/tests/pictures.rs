@@ -71,7 +71,14 @@ fn no_damage_to_a_jpeg_panics() {
         state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
         (state >> 33) as usize % below
     };
-    for file in ["420_restart_17x31_q85", "444_5x6_q100", "422_33x17_q85", "420_50x49_q100"] {
+    for file in [
+        "420_restart_17x31_q85",
+        "444_5x6_q100",
+        "422_33x17_q85",
+        "420_50x49_q100",
+        "420_scans20_17x31",
+        "422_scans30_50x49",
+    ] {
         let whole = std::fs::read(repo(&format!("tests/golden/g6/jpeg/{file}.jpg"))).unwrap();
         for _ in 0..400 {
             let mut bytes = whole.clone();
@@ -107,6 +114,26 @@ fn flat_jpegs_of_a_few_bytes_a_row_are_whole() {
 fn every_shipped_photo_decodes() {
     for entry in std::fs::read_dir(repo("data/coco33/images")).unwrap() {
         load_rgb(entry.unwrap().path(), Orientation::Apply).unwrap();
+    }
+}
+
+#[test]
+fn jpegs_that_would_come_out_false_are_refused() {
+    // The samplings of the first and the second component.
+    for (file, samplings, words) in [
+        ("420_scans30_17x31", [0x41, 0x11], "in several scans"),
+        ("420_scans30_17x31", [0x12, 0x11], "in several scans"),
+        ("444_17x31_q85", [0x11, 0x21], "finer than its brightness"),
+    ] {
+        let mut bytes = std::fs::read(repo(&format!("tests/golden/g6/jpeg/{file}.jpg"))).unwrap();
+        let frame = bytes.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+        [bytes[frame + 11], bytes[frame + 14]] = samplings;
+        let error = decode(&bytes).unwrap_err().to_string();
+        assert!(error.contains(words) && error.contains("; open it in another"), "{error}");
+    }
+    let whole = std::fs::read(repo("tests/golden/g6/jpeg/420_scans30_50x49.jpg")).unwrap();
+    for cut in cuts(whole.len()) {
+        assert!(decode(&[&whole[..cut], b"\xff\xd9"].concat()).is_err() || cut + 2 >= whole.len());
     }
 }
 

@@ -66,7 +66,11 @@ impl NounTagger for Recorded {
     fn tag(&self, _: &str) -> Vec<TaggedWord> {
         self.0
             .iter()
-            .map(|(_, tag)| TaggedWord { range: 0..0, tag: tag.clone(), punctuation: false })
+            .map(|(word, tag)| TaggedWord {
+                range: 0..0,
+                tag: tag.clone(),
+                punctuation: !word.contains(char::is_alphanumeric),
+            })
             .collect()
     }
 }

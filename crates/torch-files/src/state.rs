@@ -1,6 +1,6 @@
 //! The tensors of nested dicts by name; and what training wrappers add to names.
 
-use crate::pickle::{Node, Pickle};
+use crate::pickle::{Item, Node, Pickle};
 use crate::tensor::{TensorInfo, tensor_at};
 
 /// A tensor under the path of its keys, joined by dots.
@@ -41,6 +41,7 @@ pub(crate) fn named(node: Node<'_>, pickle: &Pickle) -> Result<Vec<Named>, (Stri
                 (None, Some(number)) => Some(join(&number.to_string())),
                 _ => None,
             };
+            let entries = entries.filter(|&(_, v)| may_hold(v));
             open.extend(entries.filter_map(|(k, v)| Some((named(k)?, v, depth + 1))));
         } else if let Some(attributes) = node.attributes() {
             // A module that was saved whole: its state dict is spread over three dicts of the same level.
@@ -49,13 +50,27 @@ pub(crate) fn named(node: Node<'_>, pickle: &Pickle) -> Result<Vec<Named>, (Stri
                     open.push((name.clone(), part, depth + 1));
                 }
             }
-        } else if let Some(elements) = node.elements().filter(|_| node.class().is_none()) {
-            let items = elements.enumerate().map(|(i, v)| (join(&i.to_string()), v, depth + 1));
-            open.extend(items);
+        } else if let Some(elements) = parts(node).and_then(|parts| parts.elements()) {
+            let items = elements.enumerate().filter(|&(_, v)| may_hold(v));
+            open.extend(items.map(|(i, v)| (join(&i.to_string()), v, depth + 1)));
         }
         open[from..].reverse();
     }
     Ok(out)
+}
+
+/// Whether a tensor may lie here or below.
+fn may_hold(node: Node<'_>) -> bool {
+    use Item::{Dict, List, Object, Set, Tuple};
+    matches!(node.item(), Some(Dict(_) | List(_) | Object(_) | Set(_) | Tuple(_)))
+}
+
+/// What holds the elements: of an object that nothing was appended to (a `namedtuple`), what it was made of.
+fn parts(node: Node<'_>) -> Option<Node<'_>> {
+    match node.item()? {
+        Item::Object(object) if object.appended.is_empty() => node.args(),
+        _ => Some(node),
+    }
 }
 
 /// Removes `prefix` from all names if all have it (`module.`, which `DistributedDataParallel` puts there).

@@ -52,7 +52,7 @@ pub(crate) fn tensor_at(node: Node<'_>, pickle: &Pickle) -> Result<Option<Tensor
                 args.first().copied()
             }
             // (function, type, arguments, state): a tensor with attributes or of a subclass.
-            "torch._tensor._rebuild_from_type_v2" => {
+            "torch._tensor._rebuild_from_type" | "torch._tensor._rebuild_from_type_v2" => {
                 class = args.first().and_then(|f| f.class()).ok_or("a tensor is damaged")?;
                 args = elements(args.get(2).copied());
                 continue;

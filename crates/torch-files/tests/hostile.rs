@@ -78,6 +78,37 @@ fn a_sound_tensor_is_read() {
 }
 
 #[test]
+fn tensors_are_found_in_whatever_holds_them() {
+    let inner = tensor("0", "8", "I0\n(I2\nt(I1\nt");
+    let args = inner.strip_prefix(b"ctorch._utils\n_rebuild_tensor_v2\n").unwrap();
+    let args = args.strip_suffix(b"R").unwrap();
+    let subclass =
+        b"ctorch._tensor\n_rebuild_from_type\n(ctorch._utils\n_rebuild_tensor_v2\ncfastai\nT\n";
+    let object = [
+        [&b"}Veasy\nceasydict\nEasyDict\n)\x81Vw\n"[..], &inner, b"s"].concat(),
+        [&b"sVold\n"[..], subclass, args, b"}tR"].concat(),
+        [&b"sVnamed\ncmodels\nState\n("[..], &inner, &inner, b"t\x81"].concat(),
+        [&b"sVqueue\nccollections\ndeque\n)R"[..], &inner, b"as"].concat(),
+    ];
+    let file = TorchFile::from_bytes(legacy(&object.concat()), "bytes.pth").unwrap();
+    let names: Vec<String> = file.tensors().unwrap().into_iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["easy.w", "old", "named.0", "named.1", "queue.0"]);
+}
+
+#[test]
+fn numbers_of_a_big_endian_machine_are_little_endian() {
+    let little = legacy(&tensor("0", "8", "I0\n(I8\nt(I1\nt"));
+    let flag = little.windows(3).position(|w| w == b"\x88s.").unwrap();
+    let mut big = little.clone();
+    big[flag] = 0x89;
+    let read = |bytes| {
+        let file = TorchFile::from_bytes(bytes, "bytes.pth").unwrap();
+        file.bytes(&file.tensors().unwrap()[0].1).unwrap()
+    };
+    assert_eq!(read(big), read(little));
+}
+
+#[test]
 fn sizes_strides_and_offsets_that_lie() {
     let max = "9223372036854775807";
     let with = |key: &str, elements: &str, rest: &str| legacy(&tensor(key, elements, rest));
@@ -121,6 +152,11 @@ fn structures_that_bite_their_tail() {
         laughs.extend([b'e', b'q', i]);
     }
     refused(&legacy(&laughs), &["measure"]);
+    // A long list of numbers is none of these.
+    let long = [b"]q\x01(".to_vec(), b"K\x07".repeat((1 << 20) + 1), b"e0".to_vec()].concat();
+    let object = [b"(".to_vec(), long, b"h\x01".to_vec(), inner.clone(), b"t".to_vec()].concat();
+    let file = TorchFile::from_bytes(legacy(&object), "bytes.pth").unwrap();
+    assert_eq!(file.tensors().unwrap()[0].0, "1");
     // A parameter in a parameter that holds nothing.
     let nested = b"ctorch._utils\n_rebuild_parameter\n(ctorch._utils\n_rebuild_parameter\n(NtRtR";
     refused(

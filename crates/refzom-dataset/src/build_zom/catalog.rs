@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::categories::{CategoryIndex, CategorySet, index_of};
 use super::json_stream::visit_arrays;
 use crate::DataError;
+use crate::refer::{flag, or_default};
 
 /// One image with its objects.
 #[derive(Clone, Debug)]
@@ -76,11 +77,11 @@ struct StoredAnnotation {
     id: i64,
     image_id: i64,
     category_id: i64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     iscrowd: u8,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     area: f32,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     bbox: Vec<f32>,
 }
 

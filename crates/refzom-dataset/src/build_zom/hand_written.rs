@@ -126,7 +126,10 @@ fn csv_lines(path: &Path, text: &str) -> Result<Lines, DataError> {
         let field = |place: usize| record.get(place).unwrap_or_default();
         let parsed = || {
             let number = |text: &str| text.parse::<i64>().map_err(|_| format!("{text:?} is no id"));
-            let ids = field(ann_ids).split(|c: char| !(c.is_alphanumeric() || c == '-'));
+            let ids = record.get(ann_ids).ok_or(
+                "a row of fewer cells than the first line; write an empty ann_ids if nothing is meant",
+            )?;
+            let ids = ids.split(|c: char| !(c.is_alphanumeric() || c == '-'));
             let id = image_id.map(field).filter(|text| !text.is_empty()).map(number).transpose()?;
             Ok(JsonLine {
                 image_id: id,
@@ -221,7 +224,10 @@ mod tests {
         assert!(bad[2].to_string().contains("line 3: annotation 3 lies in another image"));
         assert!(read("a.csv", "image_id,sentence\n").unwrap_err().to_string().contains("ann_ids"));
         assert!(read("a.csv", "sentence,ann_ids\n").is_err());
-        let (_, bad) = read("a.csv", "image_id,sentence,ann_ids\nx,dog,1\n1,dog,one\n").unwrap();
-        assert_eq!(bad.len(), 2);
+        let (good, bad) =
+            read("a.csv", "image_id,sentence,ann_ids\nx,dog,1\n1,dog,one\n1,dog\n1,dog,\n")
+                .unwrap();
+        assert_eq!((good.len(), bad.len()), (1, 3));
+        assert!(bad[2].to_string().contains("line 4: a row of fewer cells"), "{}", bad[2]);
     }
 }

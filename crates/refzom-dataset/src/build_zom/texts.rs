@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::catalog::{Catalog, parse};
 use super::json_stream::visit_arrays;
+use crate::text::has_words;
 use crate::{DataError, load_refs};
 
 /// A caption: a sentence about the whole image.
@@ -163,7 +164,7 @@ impl Texts {
             for sentence in record.sentences {
                 let raw = sentence.raw.trim();
                 let text = if raw.is_empty() { sentence.sent.trim() } else { raw };
-                if text.is_empty() {
+                if !has_words(text) {
                     self.leave_out("empty expression");
                     continue;
                 }

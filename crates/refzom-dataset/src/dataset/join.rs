@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{Annotations, RejectReason, Rejected};
 use crate::mask::check_extent;
+use crate::text::has_words;
 use crate::{Annotation, ImageEntry, RefRecord, Segmentation};
 
 /// Longest sentence, in characters; the longest of Ref-ZOM has a few hundred.
@@ -112,8 +113,10 @@ impl Joiner {
             let expression = if raw.is_empty() { sentence.sent.trim() } else { raw };
             let length = expression.chars().count();
             match length {
-                0 => faults.push((sentence.sent_id, RejectReason::EmptyExpression)),
-                1..=MAX_EXPRESSION => sentences.push((sentence.sent_id, expression.to_owned())),
+                ..=MAX_EXPRESSION if !has_words(expression) => {
+                    faults.push((sentence.sent_id, RejectReason::EmptyExpression))
+                }
+                ..=MAX_EXPRESSION => sentences.push((sentence.sent_id, expression.to_owned())),
                 _ => faults.push((sentence.sent_id, RejectReason::EndlessExpression(length))),
             }
         }

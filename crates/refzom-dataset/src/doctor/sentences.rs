@@ -6,6 +6,7 @@ use super::Fault;
 use super::records::{State, name, targets};
 use super::report::Chart;
 use crate::dataset::MAX_EXPRESSION;
+use crate::text::has_words;
 use crate::{Annotations, DataError, ExpressionTokenizer, RefRecord, Segmentation};
 
 pub(super) fn check(
@@ -26,12 +27,12 @@ pub(super) fn check(
             let expression = if raw.is_empty() { sentence.sent.trim() } else { raw };
             let of = || format!("sentence {} of {}", sentence.sent_id, name(record));
             let length = expression.chars().count();
-            if length == 0 {
-                chart.add(Fault::EmptyExpression, of);
-                continue;
-            }
             if length > MAX_EXPRESSION {
                 chart.add(Fault::EndlessExpression, || format!("{}: {length} characters", of()));
+                continue;
+            }
+            if !has_words(expression) {
+                chart.add(Fault::EmptyExpression, of);
                 continue;
             }
             left += 1;

@@ -28,12 +28,17 @@ pub(super) struct JpegLayout {
     pub(super) end: usize,
     /// Whether the picture comes in one pass from top to bottom.
     pub(super) sequential: bool,
+    /// Whether components of several samplings come one after the other, each from top to bottom.
+    pub(super) scattered: bool,
+    /// Whether a component is sampled finer than the first one.
+    pub(super) finer: bool,
 }
 
 /// Walks the segments and scans of a JPEG up to the end-of-image marker.
 pub(super) fn check_jpeg(bytes: &[u8]) -> Result<JpegLayout, &'static str> {
     let mut layout = JpegLayout::default();
-    let (mut at, mut scans, mut baseline) = (2, 0, false);
+    let (mut at, mut scans, mut baseline, mut mixed) = (2, 0, false, false);
+    let (mut announced, mut scanned) = (0, 0);
     loop {
         let start = at;
         // A marker is 0xff followed by neither 0x00 nor another 0xff.
@@ -54,20 +59,34 @@ pub(super) fn check_jpeg(bytes: &[u8]) -> Result<JpegLayout, &'static str> {
         }
         match marker {
             0xd9 if scans == 0 => return Err("the file holds no picture; fetch it again"),
+            // Every component of a picture without refinement has its place in some scan.
+            0xd9 if baseline && scanned < announced => return Err(CUT),
             0xd9 => {
                 layout.end = at - 2;
                 layout.sequential = baseline && scans == 1;
+                layout.scattered = baseline && scans > 1 && mixed;
                 return Ok(layout);
             }
             0x01 | 0xd0..=0xd8 => {}
             _ => {
                 let head = bytes.get(at..at + 2).ok_or(CUT)?;
-                at += usize::from(u16::from_be_bytes([head[0], head[1]])).max(2);
-                if at > bytes.len() {
-                    return Err(CUT);
+                let length = usize::from(u16::from_be_bytes([head[0], head[1]])).max(2);
+                let body = bytes.get(at + 2..at + length).ok_or(CUT)?;
+                at += length;
+                // Behind precision, height, width and their number, three bytes for each component.
+                if let (0xc0..=0xc2, Some((_, parts))) = (marker, body.split_at_checked(6)) {
+                    let parts = parts.as_chunks::<3>().0;
+                    let first = parts.first().map_or(0x11, |part| part[1]);
+                    let finer = |of: u8| of >> 4 > first >> 4 || of & 15 > first & 15;
+                    layout.finer = parts.iter().any(|part| finer(part[1]));
+                    mixed = parts.iter().any(|part| part[1] != first);
+                    announced = parts.len();
                 }
                 // Coded data follow; the search for the next marker steps over their 0xff00.
-                scans += usize::from(marker == 0xda);
+                if marker == 0xda {
+                    scans += 1;
+                    scanned += body.first().map_or(0, |&count| usize::from(count));
+                }
                 baseline |= marker == 0xc0 || marker == 0xc1;
             }
         }

@@ -1,8 +1,9 @@
 //! PNG and JPEG to 8-bit RGB, as Pillow's `convert("RGB")` does it: gray is repeated, alpha is dropped,
 //! palettes are looked up, CMYK is converted, of 16 bits the upper 8 are kept.
 //!
-//! Two differences, both on purpose: 16-bit *gray* keeps its upper 8 bits too (Pillow clips it to white),
-//! and damaged coded data inside a complete JPEG are an error (Pillow paints over them).
+//! Three differences, all on purpose: 16-bit *gray* keeps its upper 8 bits too (Pillow, at least from 9.5 to 13, makes white of
+//! everything from 255 on, so nearly nothing is left of a picture; no published set has such pictures), damaged coded data inside a
+//! complete JPEG are an error (Pillow paints over them), and so are JPEGs whose colours are finer than their brightness.
 
 use std::io::Cursor;
 use std::path::Path;
@@ -21,6 +22,9 @@ use crate::mask::check_extent;
 
 /// What helps against damage.
 const REMEDY: &str = "fetch it again, or save it again as PNG or JPEG";
+
+/// What helps where another program can read the file.
+const CONVERT: &str = "open it in another program and save it as PNG";
 
 /// What to do with the camera's orientation (EXIF).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -145,6 +149,14 @@ fn turn_of(orientation: Orientation, exif: Option<&[u8]>) -> image::metadata::Or
 /// Progressive ones, CMYK, damaged ones: whatever [`jpeg`] leaves.
 fn decode_unusual_jpeg(bytes: &[u8], orientation: Orientation) -> Result<RgbImage, String> {
     let layout = check_jpeg(bytes)?;
+    // zune-jpeg makes false pixels of these, without an error.
+    if layout.finer {
+        return Err(format!("a jpeg whose colours are finer than its brightness; {CONVERT}"));
+    }
+    if layout.scattered {
+        let kind = "a jpeg in several scans, of an unusual kind or damaged";
+        return Err(format!("{kind}; {CONVERT}"));
+    }
     let mut cleaned;
     let mut bytes = bytes;
     if layout.sequential {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::{flag, or_default};
 use crate::DataError;
 
 /// Run lengths of one mask, column by column, beginning with zeros.
@@ -68,13 +69,13 @@ pub struct Annotation {
     /// Outline of the object.
     pub segmentation: Segmentation,
     /// Square pixels, as annotated (not used: areas are counted from masks).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub area: f64,
     /// `[x, y, width, height]` in pixels, as annotated (not used).
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub bbox: Vec<f64>,
     /// 1 for a crowd.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "flag")]
     pub iscrowd: u8,
 }
 
@@ -110,7 +111,8 @@ impl Instances {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|e| DataError::read(path, e))?;
-        serde_json::from_slice(&bytes)
+        let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+        serde_json::from_slice(json)
             .map_err(|e| DataError::format(path, format!("not COCO's instances layout: {e}")))
     }
 
@@ -123,5 +125,30 @@ impl Instances {
         let json = serde_json::to_vec(self)
             .map_err(|e| DataError::format(path, format!("cannot be written as json: {e}")))?;
         std::fs::write(path, json).map_err(|e| DataError::write(path, e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn fields_that_are_not_used_may_hold_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("instances.json");
+        let load = |rest: &str| {
+            let json = format!(
+                r#"{{"images": [], "annotations": [{{"id": 1, "image_id": 2, "segmentation": [], {rest}}}]}}"#
+            );
+            std::fs::write(&path, ["\u{feff}", &json].concat()).unwrap();
+            Instances::load(&path).map(|instances| instances.annotations[0].clone())
+        };
+        let read = load(r#""iscrowd": null, "area": null, "bbox": null"#).unwrap();
+        assert_eq!((read.iscrowd, read.area, read.bbox.len()), (0, 0.0, 0));
+        assert_eq!(load(r#""iscrowd": true"#).unwrap().iscrowd, 1);
+        assert_eq!(load(r#""iscrowd": 1"#).unwrap().iscrowd, 1);
+        let error = load(r#""iscrowd": "no""#).unwrap_err().to_string();
+        assert!(error.contains("neither 0, 1 nor a bool"), "{error}");
     }
 }

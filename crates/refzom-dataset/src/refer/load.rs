@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde::Serialize;
+
 use super::pickle::{PlainPickle, Value};
 use crate::{DataError, Ids, RefRecord, Sentence};
 
@@ -26,12 +28,19 @@ pub fn load_refs(path: impl AsRef<Path>) -> Result<Vec<RefRecord>, DataError> {
 
 /// Records from a pickle or from json.
 pub(crate) fn records_from_bytes(bytes: &[u8]) -> Result<Vec<RefRecord>, String> {
-    // No pickle begins with a bracket or a brace.
-    if bytes.trim_ascii_start().starts_with(b"[") || bytes.starts_with(b"{") {
-        serde_json::from_slice(bytes).map_err(|e| format!("not a list of references: {e}"))
-    } else {
-        records_from_pickle(bytes)
+    match as_json(bytes) {
+        Some(json) => {
+            serde_json::from_slice(json).map_err(|e| format!("not a list of references: {e}"))
+        }
+        None => records_from_pickle(bytes),
     }
+}
+
+/// What follows a byte order mark, if that is json: no pickle begins with a bracket or a brace.
+pub(super) fn as_json(bytes: &[u8]) -> Option<&[u8]> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let is_json = bytes.trim_ascii_start().starts_with(b"[") || bytes.starts_with(b"{");
+    is_json.then_some(bytes)
 }
 
 /// Writes records as a pickle that Python 2 and 3 read (protocol 2).
@@ -39,7 +48,11 @@ pub(crate) fn records_from_bytes(bytes: &[u8]) -> Result<Vec<RefRecord>, String>
 /// # Errors
 /// The file cannot be written.
 pub fn save_refs(path: impl AsRef<Path>, records: &[RefRecord]) -> Result<(), DataError> {
-    let path = path.as_ref();
+    save_pickle(path.as_ref(), records)
+}
+
+/// The same of anything.
+pub(crate) fn save_pickle(path: &Path, records: &[impl Serialize]) -> Result<(), DataError> {
     let options = serde_pickle::SerOptions::new().proto_v2();
     let bytes = serde_pickle::to_vec(&records, options)
         .map_err(|e| DataError::format(path, format!("cannot be written as a pickle: {e}")))?;
@@ -61,7 +74,7 @@ fn records_from_pickle(bytes: &[u8]) -> Result<Vec<RefRecord>, String> {
     list.iter().enumerate().map(record).collect()
 }
 
-fn remedy(pickle: &PlainPickle, value: Value) -> &'static str {
+pub(super) fn remedy(pickle: &PlainPickle, value: Value) -> &'static str {
     if pickle.is_foreign(value) {
         "; re-save the file from python with plain lists, dicts, numbers and strings, for example int(x)"
     } else {
@@ -283,6 +296,9 @@ mod tests {
         assert_eq!(load_refs(&path).unwrap(), records);
         let json = dir.path().join("grefs(x).json");
         std::fs::write(&json, serde_json::to_vec(&records).unwrap()).unwrap();
+        assert_eq!(load_refs(&json).unwrap(), records);
+        let marked = [b"\xef\xbb\xbf".to_vec(), serde_json::to_vec(&records).unwrap()].concat();
+        std::fs::write(&json, marked).unwrap();
         assert_eq!(load_refs(&json).unwrap(), records);
         assert!(load_refs(dir.path().join("none.p")).is_err());
     }

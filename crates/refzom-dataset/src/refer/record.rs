@@ -4,6 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::or_default;
+
 /// An id, several, or none: Ref-ZOM writes `ann_id` as a number or a list, gRefCOCO always as a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -37,13 +39,13 @@ impl Ids {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sentence {
     /// The cleaned sentence, split at spaces.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub tokens: Vec<String>,
     /// What the annotator typed. DMMI reads this one.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub raw: String,
     /// The cleaned sentence.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub sent: String,
     /// Unique over the file.
     pub sent_id: i64,
@@ -65,10 +67,10 @@ pub struct RefRecord {
     /// `train`, `val`, `test`, `testA` or `testB`.
     pub split: String,
     /// In Ref-ZOM the image file; in RefCOCO the image file with an object number appended.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub file_name: String,
     /// Ids of `sentences`, in order.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_default")]
     pub sent_ids: Vec<i64>,
     /// At least one.
     pub sentences: Vec<Sentence>,
@@ -133,6 +135,16 @@ mod tests {
         }
         let json = serde_json::to_string(&records).unwrap();
         assert_eq!(serde_json::from_str::<Vec<RefRecord>>(&json).unwrap(), records);
+    }
+
+    #[test]
+    fn nothing_is_the_default_as_in_pickles() {
+        let json = r#"{"ref_id": 1, "image_id": 2, "split": "train", "file_name": null, "sent_ids": null,
+            "sentences": [{"sent_id": 5, "raw": null, "sent": null, "tokens": null}]}"#;
+        let record: RefRecord = serde_json::from_str(json).unwrap();
+        let sentence = &record.sentences[0];
+        assert!(sentence.raw.is_empty() && sentence.sent.is_empty() && sentence.tokens.is_empty());
+        assert!(record.file_name.is_empty() && record.sent_ids.is_empty());
     }
 
     #[test]

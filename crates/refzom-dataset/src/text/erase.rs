@@ -20,7 +20,7 @@ pub enum EraseMode {
     /// By byte ranges: all pieces of the phrase and only these.
     #[default]
     Aligned,
-    /// Word index plus one, punctuation not counted, as the release does: wrong as soon as a word before or in
+    /// Word index plus one, words tagged as punctuation not counted, as the release does: wrong as soon as a word before or in
     /// the phrase has several pieces. Positions beyond the expression are left alone (the release stops there).
     Released,
 }
@@ -101,17 +101,19 @@ impl PhraseEraser {
             EraseMode::Aligned => {
                 let phrase =
                     |run: Range<usize>| words[run.start].range.start..words[run.end - 1].range.end;
-                let groups = runs(&words).into_iter().map(|run| pieces_of(&phrase(run), encoded));
+                let runs = runs(&words, |word| word.is_noun() && !word.punctuation);
+                let groups = runs.into_iter().map(|run| pieces_of(&phrase(run), encoded));
                 groups.filter(|pieces| !pieces.is_empty()).collect() // those cut off cannot be hidden
             }
             EraseMode::Released => {
-                let mut words: Vec<TaggedWord> =
-                    words.into_iter().filter(|w| !w.punctuation).collect();
+                // TextBlob leaves words out by their tag: a `%` tagged as a noun counts.
+                let mut words = words;
+                words.retain(|word| !word.tag.starts_with(|c: char| c.is_ascii_punctuation()));
                 words.truncate(encoded.ids.len().saturating_sub(1));
                 let real = encoded.attention.iter().filter(|&&a| a == 1).count();
                 let positions =
                     |run: Range<usize>| run.map(|word| word + 1).filter(|&p| p < real).collect();
-                runs(&words).into_iter().map(positions).collect()
+                runs(&words, TaggedWord::is_noun).into_iter().map(positions).collect()
             }
         }
     }
@@ -127,9 +129,9 @@ impl std::fmt::Debug for PhraseEraser {
 }
 
 /// Maximal runs of nouns.
-fn runs(words: &[TaggedWord]) -> Vec<Range<usize>> {
+fn runs(words: &[TaggedWord], is_noun: impl Fn(&TaggedWord) -> bool) -> Vec<Range<usize>> {
     let mut runs: Vec<Range<usize>> = Vec::new();
-    for i in (0..words.len()).filter(|&i| words[i].is_noun() && !words[i].punctuation) {
+    for i in (0..words.len()).filter(|&i| is_noun(&words[i])) {
         match runs.last_mut().filter(|run| run.end == i) {
             Some(run) => run.end = i + 1,
             None => runs.push(i..i + 1),

@@ -3,12 +3,13 @@
 //! Equals the tokenizer that the published checkpoints were trained with: unlike today's, it does not drop
 //! control and format characters (a word with one becomes `[UNK]`), and a long expression loses its `[SEP]`.
 
+use std::borrow::Cow;
 use std::path::Path;
 
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::bert::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
-use tokenizers::{AddedToken, Model, Tokenizer};
+use tokenizers::{AddedToken, Model, NormalizedString, Normalizer, Tokenizer};
 
 use crate::DataError;
 
@@ -115,7 +116,7 @@ impl ExpressionTokenizer {
         let vocab_size = model.get_vocab_size();
         let mut tokenizer = Tokenizer::new(model);
         tokenizer
-            .with_normalizer(Some(BertNormalizer::new(false, true, Some(true), true)))
+            .with_normalizer(Some(normalizer()))
             .map_err(text)?
             .with_pre_tokenizer(Some(BertPreTokenizer));
         // written out in an expression, they stand for themselves, as in the release
@@ -163,7 +164,7 @@ impl ExpressionTokenizer {
                 expression.len()
             )));
         }
-        let encoding = self.tokenizer.encode(expression, false).map_err(|e| {
+        let encoding = self.tokenizer.encode(as_python_splits(expression), false).map_err(|e| {
             DataError::Text(format!("cannot split {expression:?} into pieces: {e}"))
         })?;
         let n = encoding.get_ids().len();
@@ -189,6 +190,35 @@ impl ExpressionTokenizer {
             truncated: n + 2 > self.max_len,
         })
     }
+}
+
+fn normalizer() -> BertNormalizer {
+    BertNormalizer::new(false, true, Some(true), true)
+}
+
+/// Where the official tokenizer splits and this library does not, a character of as many bytes where both do: Python takes
+/// the four separators for white space, and the first 256 characters of an ideographic block stand alone (none has a piece).
+fn as_python_splits(expression: &str) -> Cow<'_, str> {
+    const SEPARATORS: std::ops::RangeInclusive<char> = '\u{1c}'..='\u{1f}';
+    const IDEOGRAPHS: std::ops::RangeInclusive<char> = '\u{2b820}'..='\u{2b91f}';
+    if !expression.contains(|c| SEPARATORS.contains(&c) || IDEOGRAPHS.contains(&c)) {
+        return expression.into();
+    }
+    let split = |c| match c {
+        c if SEPARATORS.contains(&c) => ' ',
+        c if IDEOGRAPHS.contains(&c) => '\u{2b920}',
+        c => c,
+    };
+    expression.chars().map(split).collect()
+}
+
+/// Whether [`ExpressionTokenizer::encode`] finds a piece: there is more than white space and marks without a letter.
+pub(crate) fn has_words(expression: &str) -> bool {
+    if expression.bytes().any(|byte| byte.is_ascii_graphic()) {
+        return true;
+    }
+    let mut text = NormalizedString::from(&*as_python_splits(expression));
+    normalizer().normalize(&mut text).is_err() || !text.get().trim().is_empty()
 }
 
 #[cfg(test)]
@@ -229,6 +259,18 @@ mod tests {
     }
 
     #[test]
+    fn separators_and_rare_ideographs_split_as_in_python() {
+        let tokenizer = ExpressionTokenizer::bert_base_uncased(12).unwrap();
+        let text = "red\u{1c}dog \u{2b820}\u{2b91f}";
+        let encoded = tokenizer.encode(text).unwrap();
+        let pieces: Vec<String> =
+            encoded.ids[1..5].iter().map(|&id| tokenizer.piece(id).unwrap()).collect();
+        assert_eq!(pieces, ["red", "dog", "[UNK]", "[UNK]"]);
+        assert_eq!(encoded.offsets[1..5], [(0, 3), (4, 7), (8, 12), (12, 16)]);
+        assert!(tokenizer.encode("\u{1d}").is_err());
+    }
+
+    #[test]
     fn faults_name_the_remedy() {
         let tokenizer = ExpressionTokenizer::bert_base_uncased(20).unwrap();
         for empty in ["", " ", "\t \n"] {
@@ -250,6 +292,7 @@ mod tests {
             let tokenizer = ExpressionTokenizer::from_vocab_str(&crate::synthetic::synthetic_vocab(), 20).unwrap();
             match tokenizer.encode(&text) {
                 Ok(encoded) => {
+                    prop_assert!(has_words(&text));
                     prop_assert_eq!(encoded.ids.len(), 20);
                     for (from, to) in encoded.offsets {
                         prop_assert!(text.get(from..to).is_some());
@@ -258,6 +301,7 @@ mod tests {
                 // nothing is left of white space and of marks without a letter, such as U+0C46
                 Err(error) => {
                     prop_assert!(error.to_string().contains("empty expression"), "{}", error);
+                    prop_assert!(!has_words(&text));
                     prop_assert!(!text.chars().any(|c| c.is_ascii_graphic()));
                     let with_a_letter = text.clone() + " a";
                     prop_assert!(tokenizer.encode(&with_a_letter).is_ok());

@@ -6,6 +6,8 @@ mod nltk;
 mod tagger;
 mod words;
 
+pub(crate) use expression::has_words;
+
 pub use erase::{EraseMode, PhraseEraser, Replacement};
 pub use expression::{
     BERT_BASE_UNCASED_VOCAB, Cut, Encoded, ExpressionTokenizer, MAX_EXPRESSION_BYTES,

@@ -19,7 +19,8 @@ use serde::Serialize;
 
 use crate::dataset::Format;
 use crate::partial::{must_be_empty, write_whole};
-use crate::{Annotations, DataError, RefRecord, RejectReason, save_refs};
+use crate::refer::save_pickle;
+use crate::{Annotations, DataError, RefRecord, RejectReason};
 
 /// How masks are written in one's own formats.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -155,10 +156,10 @@ impl Content {
 pub(crate) fn save_records(
     file: &Path,
     format: Format,
-    records: &[RefRecord],
+    records: &[impl Serialize],
 ) -> Result<(), DataError> {
     if format != Format::Grefcoco {
-        return save_refs(file, records);
+        return save_pickle(file, records);
     }
     let json = serde_json::to_vec(records)
         .map_err(|e| DataError::format(file, format!("cannot be written as json: {e}")))?;

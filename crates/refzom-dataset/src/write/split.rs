@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use super::save_records;
 use crate::dataset::{Format, Leaks, split_of_name};
-use crate::{Annotations, DataError, Dataset, DatasetConfig};
+use crate::refer::with_splits;
+use crate::{Annotations, DataError, Dataset, DatasetConfig, RefRecord};
 
 /// How a split is carved out of another.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +41,7 @@ impl Carving {
     ///
     /// # Errors
     /// The set has the new split already, a picture is in several splits, `out` exists or has the ending of another
-    /// format, or a file cannot be read or written.
+    /// format, a pickle holds what is no plain data, or a file cannot be read or written.
     pub fn write(&self, cfg: &DatasetConfig, out: &Path) -> Result<Carved, DataError> {
         let located = cfg.located()?;
         let ending = |path: &Path| path.extension().map(|e| e.to_ascii_lowercase());
@@ -107,10 +108,9 @@ impl Carving {
                 done.map_err(|message| DataError::format(file, message))?
             }
             format => {
-                let mut records = annotations.records;
-                for record in &mut records {
-                    record.split = rename(&record.split, images.contains(&record.image_id));
-                }
+                let name = |r: &RefRecord| rename(&r.split, images.contains(&r.image_id));
+                let splits: Vec<String> = annotations.records.iter().map(name).collect();
+                let records = with_splits(&annotations.files, &splits)?;
                 save_records(out, format, &records)?;
                 return Ok(counts);
             }

@@ -41,12 +41,12 @@ pub(super) fn read(source: &Source, limits: Limits) -> Result<Archive> {
         let message = format!("is {} where {PROTOCOL} belongs", protocol.node().describe());
         return Err(Error::damaged(source.path(), "protocol", message));
     }
-    let machine = next("machine")?;
-    let little = machine.node().get("little_endian").and_then(|flag| flag.as_bool());
+    // Numbers are little-endian whatever the machine was.
+    next("machine")?;
     let pickle = next("object")?;
     let keys = next("storage keys")?;
     let places = places(source, &pickle, &keys, at as u64)?;
-    Ok(Archive { format: Format::Legacy, pickle, places, big_endian: little == Some(false) })
+    Ok(Archive { format: Format::Legacy, pickle, places, big_endian: false })
 }
 
 /// Walks over the storages behind the pickles.

@@ -106,12 +106,15 @@ impl<'a> Node<'a> {
         Some(values.iter().map(move |&value| Node { pickle, value }))
     }
 
-    /// Entries of a dict, or of an object that is one (`OrderedDict`, `defaultdict`).
+    /// Entries of a dict, or of an object that is one (`OrderedDict`, `defaultdict`) or was filled like one.
     pub fn entries(self) -> Option<impl Iterator<Item = (Node<'a>, Node<'a>)> + Clone> {
         let (pairs, listed): (&[(Value, Value)], &[Value]) = match self.item()? {
             Item::Dict(pairs) => (pairs, &[]),
             // Python 2 wrote OrderedDict([[key, value], ..]).
-            Item::Object(object) if is_dict(self.class()?) => (&object.pairs, self.listed(object)),
+            Item::Object(object) if self.class().is_some_and(is_dict) => {
+                (&object.pairs, self.listed(object))
+            }
+            Item::Object(object) if !object.pairs.is_empty() => (&object.pairs, &[]),
             _ => return None,
         };
         let pickle = self.pickle;

@@ -17,13 +17,13 @@ pub(super) struct Unstuffed {
 }
 
 impl Unstuffed {
-    /// Takes the data from `start` to the end-of-image marker; `None` if something else ends them.
-    pub(super) fn read(&mut self, bytes: &[u8], start: usize) -> Option<()> {
+    /// Takes the data from `start` to the marker that ends them, and tells its place.
+    pub(super) fn read(&mut self, bytes: &[u8], start: usize) -> Option<usize> {
         self.data.clear();
         self.ends.clear();
         let mut rest = bytes.get(start..)?;
         self.data.reserve(rest.len() + PADDING);
-        loop {
+        let end = loop {
             let (run, tail) = rest.split_at(find_ff(rest)?);
             self.data.extend_from_slice(run);
             match *tail.get(1)? {
@@ -31,14 +31,14 @@ impl Unstuffed {
                 marker @ 0xd0..=0xd7 if usize::from(marker & 7) == self.ends.len() % 8 => {
                     self.ends.push(self.data.len());
                 }
-                0xd9 => break,
-                _ => return None,
+                0xd0..=0xd7 | 0xff => return None,
+                _ => break bytes.len() - tail.len(),
             }
             rest = &tail[2..];
-        }
+        };
         self.ends.push(self.data.len());
         self.data.resize(self.data.len() + PADDING, 0xff);
-        Some(())
+        Some(end)
     }
 
     /// Bits of coded data.

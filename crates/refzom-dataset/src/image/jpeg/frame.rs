@@ -3,9 +3,10 @@
 use super::huffman::{AcTable, DcTable};
 
 /// Which share of the colour samples is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Sampling {
     /// There is no colour.
+    #[default]
     Gray,
     /// 4:4:4.
     Full,
@@ -27,14 +28,18 @@ impl Sampling {
 }
 
 /// One of Y, Cb, Cr.
+#[derive(Clone)]
 pub(super) struct Component {
     pub(super) dc: usize,
     pub(super) ac: usize,
     /// Steps of quantisation in natural order.
     pub(super) quantization: [i16; 64],
+    /// Whether its scan has begun.
+    begun: bool,
 }
 
-/// All that is known before the coded data begin.
+/// All that is known before the coded data of a scan begin.
+#[derive(Default)]
 pub(super) struct Frame {
     pub(super) width: usize,
     pub(super) height: usize,
@@ -44,9 +49,15 @@ pub(super) struct Frame {
     pub(super) ac_tables: [Option<AcTable>; 4],
     /// Units between two restarts; 0: there are none.
     pub(super) restart_interval: usize,
+    /// Components of the scan.
+    pub(super) scan: Vec<usize>,
     /// First byte of the coded data.
     pub(super) scan_start: usize,
     pub(super) exif: Option<std::ops::Range<usize>>,
+    announced: Vec<Announced>,
+    quantizations: [Option<[i16; 64]>; 4],
+    jfif: bool,
+    adobe: Option<u8>,
 }
 
 /// Natural place of the `i`-th coefficient of a block.
@@ -60,15 +71,20 @@ pub(super) const ZIGZAG: [u8; 64] = [
 type Announced = (u8, u8, u8, usize);
 
 impl Frame {
-    /// `None`: not a kind of JPEG that this decoder reads.
+    /// Up to the first scan. `None`: not a kind of JPEG that this decoder reads.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let mut quantizations: [Option<[i16; 64]>; 4] = [None; 4];
-        let mut dc_tables = [const { None }; 4];
-        let mut ac_tables = [const { None }; 4];
-        let (mut size, mut announced) = (None, Vec::<Announced>::new());
-        let (mut jfif, mut adobe, mut exif, mut restart_interval) = (false, None, None, 0);
-        let mut at = 2;
+        let mut frame = Self::default();
+        frame.read_scan(bytes, 2)?.then_some(())?;
+        frame.sampling = sampling(&frame.announced, frame.jfif, frame.adobe)?;
+        Some(frame)
+    }
+
+    /// Reads the segments from `at` to the next scan; `false` if the picture ends there instead.
+    pub(super) fn read_scan(&mut self, bytes: &[u8], mut at: usize) -> Option<bool> {
         loop {
+            if bytes.get(at..at + 2)? == [0xff, 0xd9] {
+                return Some(false);
+            }
             let head = bytes.get(at..at + 4)?;
             let (marker, length) = (head[1], usize::from(u16::from_be_bytes([head[2], head[3]])));
             if head[0] != 0xff || length < 2 {
@@ -78,51 +94,88 @@ impl Frame {
             at += 2 + length;
             let body = bytes.get(from..at)?;
             match marker {
-                0xe0 => jfif |= body.starts_with(b"JFIF\0"),
-                0xe1 if exif.is_none() && body.starts_with(b"Exif\0\0") => {
-                    exif = Some(from + 6..at)
+                0xe0 => self.jfif |= body.starts_with(b"JFIF\0"),
+                0xe1 if self.exif.is_none() && body.starts_with(b"Exif\0\0") => {
+                    self.exif = Some(from + 6..at)
                 }
-                0xee if body.starts_with(b"Adobe") => adobe = Some(*body.get(11)?),
+                0xee if body.starts_with(b"Adobe") => self.adobe = Some(*body.get(11)?),
                 0xe1..=0xef | 0xfe => {}
-                0xdb => read_quantization(body, &mut quantizations)?,
-                0xc4 => read_huffman(body, &mut dc_tables, &mut ac_tables)?,
-                0xdd => restart_interval = usize::from(u16::from_be_bytes(body.try_into().ok()?)),
-                0xc0 if size.is_none() => {
+                0xdb => read_quantization(body, &mut self.quantizations)?,
+                0xc4 => read_huffman(body, &mut self.dc_tables, &mut self.ac_tables)?,
+                0xdd => self.restart_interval = u16::from_be_bytes(body.try_into().ok()?).into(),
+                0xc0 if self.announced.is_empty() => {
                     let ([8, h1, h0, w1, w0, count], rest) = body.split_first_chunk::<6>()? else {
                         return None;
                     };
-                    size = Some((u16::from_be_bytes([*h1, *h0]), u16::from_be_bytes([*w1, *w0])));
+                    self.height = u16::from_be_bytes([*h1, *h0]).into();
+                    self.width = u16::from_be_bytes([*w1, *w0]).into();
                     let (parts, []) = rest.as_chunks::<3>() else { return None };
                     if parts.len() != usize::from(*count) {
                         return None;
                     }
                     let part = |p: &[u8; 3]| (p[0], p[1] >> 4, p[1] & 15, usize::from(p[2]));
-                    announced = parts.iter().map(part).collect();
+                    self.announced = parts.iter().map(part).collect();
+                    let unknown = Component { dc: 0, ac: 0, quantization: [0; 64], begun: false };
+                    self.components = vec![unknown; parts.len()];
                 }
-                0xda => {
-                    let (height, width) = size.filter(|&(h, w)| h > 0 && w > 0)?;
-                    let components = scan(body, &announced, &quantizations)?;
-                    if components
-                        .iter()
-                        .any(|c| dc_tables[c.dc].is_none() || ac_tables[c.ac].is_none())
-                    {
-                        return None;
-                    }
-                    return Some(Self {
-                        width: width.into(),
-                        height: height.into(),
-                        sampling: sampling(&announced, jfif, adobe)?,
-                        components,
-                        dc_tables,
-                        ac_tables,
-                        restart_interval,
-                        scan_start: at,
-                        exif,
-                    });
+                0xda if self.height > 0 && self.width > 0 => {
+                    self.begin_scan(body)?;
+                    self.scan_start = at;
+                    return Some(true);
                 }
                 _ => return None,
             }
         }
+    }
+
+    /// Takes a scan of all coefficients of components that had none yet.
+    fn begin_scan(&mut self, body: &[u8]) -> Option<()> {
+        let (&count, rest) = body.split_first()?;
+        let (parts, [0, 63, 0]) = rest.split_at_checked(2 * usize::from(count))? else {
+            return None;
+        };
+        self.scan.clear();
+        for &[id, tables] in parts.as_chunks::<2>().0 {
+            // Components come in the order in which they were announced.
+            let from = self.scan.last().map_or(0, |&last| last + 1);
+            let c = from + self.announced[from..].iter().position(|&(named, ..)| named == id)?;
+            let (dc, ac) = (usize::from(tables >> 4), usize::from(tables & 15));
+            self.dc_tables.get(dc)?.as_ref()?;
+            self.ac_tables.get(ac)?.as_ref()?;
+            let quantization = (*self.quantizations.get(self.announced[c].3)?)?;
+            if self.components[c].begun {
+                return None;
+            }
+            self.components[c] = Component { dc, ac, quantization, begun: true };
+            self.scan.push(c);
+        }
+        (!self.scan.is_empty()).then_some(())
+    }
+
+    /// Whether the scan holds all components.
+    pub(super) fn is_whole(&self) -> bool {
+        self.scan.len() == self.components.len()
+    }
+
+    /// Whether every component had its scan.
+    pub(super) fn is_complete(&self) -> bool {
+        self.components.iter().all(|c| c.begun)
+    }
+
+    /// Blocks of component `c` a unit of a scan of several: across, down.
+    pub(super) fn blocks_of(&self, c: usize) -> (usize, usize) {
+        if c == 0 { self.sampling.luma_blocks() } else { (1, 1) }
+    }
+
+    /// Units of the scan, across and down, and the blocks in one of them. The units of a single component are the blocks that
+    /// hold its samples; rows of them are not filled up.
+    pub(super) fn units(&self) -> (usize, usize, usize) {
+        let [c] = self.scan[..] else {
+            let blocks = self.scan.iter().map(|&c| self.blocks_of(c)).map(|(h, v)| h * v).sum();
+            return (self.mcus_across(), self.mcus_down(), blocks);
+        };
+        let ((most_h, most_v), (h, v)) = (self.sampling.luma_blocks(), self.blocks_of(c));
+        ((self.width * h).div_ceil(most_h * 8), (self.height * v).div_ceil(most_v * 8), 1)
     }
 
     /// Units of the scan a row.
@@ -140,32 +193,6 @@ impl Frame {
         let (h, v) = self.sampling.luma_blocks();
         h * v + self.components.len() - 1
     }
-}
-
-/// The components of a scan of everything at once.
-fn scan(
-    body: &[u8],
-    announced: &[Announced],
-    quantizations: &[Option<[i16; 64]>; 4],
-) -> Option<Vec<Component>> {
-    let (&count, rest) = body.split_first()?;
-    let (parts, [0, 63, 0]) = rest
-        .as_chunks::<2>()
-        .0
-        .split_at_checked(usize::from(count))
-        .and_then(|(parts, _)| rest.get(2 * parts.len()..).map(|tail| (parts, tail)))?
-    else {
-        return None;
-    };
-    if parts.len() != announced.len() {
-        return None;
-    }
-    let component = |(&[id, tables], &(named, .., quantization)): (&[u8; 2], &Announced)| {
-        let (dc, ac) = (usize::from(tables >> 4), usize::from(tables & 15));
-        let quantization = (*quantizations.get(quantization)?)?;
-        (id == named && dc < 4 && ac < 4).then_some(Component { dc, ac, quantization })
-    };
-    parts.iter().zip(announced).map(component).collect()
 }
 
 /// libjpeg's guess of the colours, and the samplings; only the usual ones.

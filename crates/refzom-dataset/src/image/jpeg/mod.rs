@@ -1,7 +1,7 @@
-//! The JPEGs that cameras and data sets are made of (ITU T.81: baseline, Huffman, 8 bits, one scan), equal to libjpeg-turbo byte for byte:
+//! The JPEGs that cameras and data sets are made of (ITU T.81: baseline, Huffman, 8 bits), equal to libjpeg-turbo byte for byte:
 //! its `islow` inverse DCT, its "fancy" upsampling and its integer colour conversion, which is what Pillow and torchvision decode with.
 //!
-//! Whatever is unusual (progressive, CMYK, odd samplings, several scans, any fault) is left to the general decoder, which also
+//! Whatever is unusual (progressive, CMYK, odd samplings, any fault) is left to the general decoder, which also
 //! finds the words for what is wrong. So this one may give up anywhere, and nothing it accepts needs a second opinion.
 
 mod color;
@@ -51,12 +51,12 @@ pub(super) fn decode(bytes: &[u8], fits: impl Fn(u32, u32) -> bool) -> Option<De
 
 /// `wide`: with what [`is_wide`] asks for.
 fn decode_with(bytes: &[u8], fits: impl Fn(u32, u32) -> bool, wide: bool) -> Option<Decoded> {
-    let frame = Frame::parse(bytes)?;
+    let mut frame = Frame::parse(bytes)?;
     if !fits(frame.height as u32, frame.width as u32) {
         return None;
     }
     SCRATCH.with_borrow_mut(|scratch| {
-        let rgb = scratch.decode(bytes, &frame, wide);
+        let rgb = scratch.decode(bytes, &mut frame, wide);
         if scratch.coded.bytes() + scratch.planes.bytes() > KEPT_BYTES {
             *scratch = Scratch::default();
         }
@@ -85,14 +85,16 @@ pub(crate) fn check_forms(bytes: &[u8]) {
 }
 
 impl Scratch {
-    fn decode(&mut self, bytes: &[u8], frame: &Frame, wide: bool) -> Option<Vec<u8>> {
-        self.coded.read(bytes, frame.scan_start)?;
-        // No block takes less than two bits: what is too short is known before memory is taken.
-        let blocks = frame.mcus_down() * frame.mcus_across() * frame.blocks_per_mcu();
-        if self.coded.bits() < blocks * 2 {
+    fn decode(&mut self, bytes: &[u8], frame: &mut Frame, wide: bool) -> Option<Vec<u8>> {
+        let end = self.read_coded(bytes, frame)?;
+        let last = bytes.get(end + 1) == Some(&0xd9);
+        if last != frame.is_whole() {
             return None;
         }
         self.planes.start(frame);
+        if !last {
+            return self.scans(bytes, frame, end, wide);
+        }
         let mut rgb = Vec::with_capacity(frame.width * frame.height * 3);
         #[cfg(target_arch = "x86_64")]
         if wide {
@@ -103,6 +105,59 @@ impl Scratch {
         let _ = wide;
         self.rows(frame, false, &mut rgb)?;
         Some(rgb)
+    }
+
+    /// Takes the coded data of the scan; tells where they end.
+    fn read_coded(&mut self, bytes: &[u8], frame: &Frame) -> Option<usize> {
+        let end = self.coded.read(bytes, frame.scan_start)?;
+        // No block takes less than two bits: what is too short is known before memory is taken.
+        let (across, down, blocks) = frame.units();
+        (self.coded.bits() >= across * down * blocks * 2).then_some(end)
+    }
+
+    /// Scan after scan of some of the components, the first one's data taken already and ending at `end`; the pixels last.
+    fn scans(
+        &mut self,
+        bytes: &[u8],
+        frame: &mut Frame,
+        mut end: usize,
+        wide: bool,
+    ) -> Option<Vec<u8>> {
+        loop {
+            self.scan(frame, wide)?;
+            if !frame.read_scan(bytes, end)? {
+                break;
+            }
+            end = self.read_coded(bytes, frame)?;
+        }
+        if !frame.is_complete() {
+            return None;
+        }
+        let mut rgb = Vec::with_capacity(frame.width * frame.height * 3);
+        self.planes.convert_up_to(frame, frame.height, wide, &mut rgb);
+        Some(rgb)
+    }
+
+    /// The samples of one scan.
+    fn scan(&mut self, frame: &Frame, wide: bool) -> Option<()> {
+        let mut reader = BlockReader::new(frame, &self.coded);
+        let (across, down, _) = frame.units();
+        for (row, column) in (0..down).flat_map(|row| (0..across).map(move |column| (row, column)))
+        {
+            reader.start_mcu()?;
+            for &c in &frame.scan {
+                let component = &frame.components[c];
+                let (h, v) = if frame.scan.len() == 1 { (1, 1) } else { frame.blocks_of(c) };
+                for i in 0..h * v {
+                    let mut block = [0; 64];
+                    reader.block(c, component, &mut block)?;
+                    let steps = &component.quantization;
+                    let [samples, _] = inverse_dct([&block; 2], [steps; 2], wide);
+                    self.planes.put(c, column * h + i % h, row * v + i / h, &samples);
+                }
+            }
+        }
+        reader.finish()
     }
 
     #[cfg(target_arch = "x86_64")]

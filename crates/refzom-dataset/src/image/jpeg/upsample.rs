@@ -21,7 +21,7 @@ impl Planes {
     pub(super) fn start(&mut self, frame: &Frame) {
         let (across, down) = (frame.mcus_across(), frame.mcus_down());
         for c in 0..frame.components.len() {
-            let (h, v) = if c == 0 { frame.sampling.luma_blocks() } else { (1, 1) };
+            let (h, v) = frame.blocks_of(c);
             self.strides[c] = across * h * 8;
             // What a former picture left is overwritten block by block.
             self.samples[c].resize(self.strides[c] * down * v * 8, 0);
