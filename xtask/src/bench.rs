@@ -13,6 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use serde_json::Value;
 
+use crate::exit::failed;
+
 /// What the comparison takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -122,7 +124,9 @@ impl Sides {
             // The selection that the tests are built with: nothing is compiled twice.
             build.arg("--workspace");
         }
-        ensure!(build.status()?.success(), "dmmi-cli does not build");
+        if !build.status()?.success() {
+            return Err(failed!("dmmi-cli does not build"));
+        }
         let target =
             std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
         let work = target.join(format!("bench-{}", std::process::id()));
@@ -218,14 +222,19 @@ fn turn(args: &Args, mut command: Command, json: &str) -> Result<Value> {
         if start.elapsed().as_secs() > args.limit {
             child.kill()?;
             child.wait()?;
-            bail!("gave up after {} s (--limit)", args.limit);
+            return Err(failed!("gave up after {} s (--limit)", args.limit));
         }
         std::thread::sleep(Duration::from_millis(20));
     };
     if !status.success() {
         let said = std::fs::read_to_string(&errors).unwrap_or_default();
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
-        bail!("{}", last.unwrap_or("ended without a message"));
+        let last = last.unwrap_or("ended without a message");
+        // Its own answer to bad input.
+        if status.code() == Some(2) {
+            bail!("{last}");
+        }
+        return Err(failed!("{last}"));
     }
     read(Path::new(json))
 }

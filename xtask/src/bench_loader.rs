@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
+
+use crate::exit::failed;
 
 /// What the comparison takes.
 #[derive(clap::Args)]
@@ -43,7 +45,9 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     let build =
         ["build", "--release", "--quiet", "-p", "refzom-dataset", "--example", "bench_loader"];
     let status = Command::new(env!("CARGO")).current_dir(&root).args(build).status()?;
-    ensure!(status.success(), "the loader's side does not build");
+    if !status.success() {
+        return Err(failed!("the loader's side does not build"));
+    }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or(root.join("target"), PathBuf::from);
     let ours = target.join("release/examples/bench_loader");
     let peer = root.join("crates/refzom-dataset/benches/loader_peer.py");
@@ -72,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
     };
     let [ours, peer] = &sums;
     if ours[0].mask_pixels != peer[0].mask_pixels {
-        bail!("the two sides drew different masks: they do not do the same work");
+        return Err(failed!("the two sides drew different masks: they do not do the same work"));
     }
     let wall = |t: &Turn| t.seconds;
     let cpu = |t: &Turn| t.cpu_seconds;
@@ -100,7 +104,9 @@ fn one(core: usize, words: &[&std::ffi::OsStr], data: &Path, numbers: &[String])
     };
     let output = command.args(&words[1..]).arg(data).args(numbers).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        return Err(failed!("{}", String::from_utf8_lossy(&output.stderr)));
+    }
     let number = |key: &str| -> Result<f64> {
         let from =
             text.find(&format!("\"{key}\": ")).with_context(|| format!("no {key} in {text}"))?;

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+
+use crate::exit::failed;
 
 /// Where it is laid out and what for.
 #[derive(clap::Args)]
@@ -50,7 +52,7 @@ pub(crate) fn lay_out(dir: &Path) -> Result<()> {
         .status()
         .context("cannot start bash")?;
     if !status.success() {
-        bail!("{} failed ({status}); what it said stands above", script.display());
+        return Err(failed!("{} failed ({status}); what it said stands above", script.display()));
     }
     Ok(())
 }

@@ -6,9 +6,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::cuda_toolchain::{lay_out, usual_dir};
+use crate::exit::{code, failed};
 
 /// What is done here.
 #[derive(clap::Args)]
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         .current_dir(&root)
         .status()
         .context("cannot start python3")?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(2))
+    Ok(code(status))
 }
 
 fn build(root: &Path) -> Result<()> {
@@ -68,7 +69,7 @@ fn build(root: &Path) -> Result<()> {
         .status()
         .context("cannot start bash")?;
     if !status.success() {
-        bail!("the build with CUDA failed");
+        return Err(failed!("the build with CUDA failed"));
     }
     Ok(())
 }
@@ -80,7 +81,7 @@ fn pack(root: &Path, packed: &Path) -> Result<()> {
     let run = |program: &str, args: &[&std::ffi::OsStr]| -> Result<()> {
         let status = Command::new(program).args(args).status();
         let status = status.with_context(|| format!("cannot start {program}"))?;
-        if status.success() { Ok(()) } else { bail!("{program} failed ({status})") }
+        if status.success() { Ok(()) } else { Err(failed!("{program} failed ({status})")) }
     };
     let built = root.join("target/release/dmmi-cli");
     run("strip", &["-o".as_ref(), plain.as_os_str(), built.as_os_str()])?;

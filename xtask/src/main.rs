@@ -5,6 +5,7 @@ mod bench_loader;
 mod ci;
 mod cuda_toolchain;
 mod device_bench;
+mod exit;
 mod fetch_data;
 mod fetch_minilm;
 mod fetch_weights;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", about = "Project chores")]
+#[command(after_help = "Exit codes: 0 done, 2 bad input, 1 other failure.")]
 struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -72,7 +74,7 @@ fn main() -> ExitCode {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(2)
+            ExitCode::from(exit::code_of(&error))
         }
     }
 }

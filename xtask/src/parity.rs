@@ -52,6 +52,5 @@ pub(crate) fn run(args: &Args) -> Result<u8> {
         None => command.arg(crate::root().join("tests/golden")),
     };
     let status = command.status().context("cannot start cargo")?;
-    // Ended by a signal: no status.
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(2))
+    Ok(crate::exit::code(status))
 }

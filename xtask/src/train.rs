@@ -1,9 +1,10 @@
 //! `cargo xtask train ..`: looks after pretrained weights and CUDA, then starts `dmmi-cli train` with the same arguments.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use serde::Deserialize;
 
 use crate::fetch_weights::HubArgs;
 use crate::weights::{Weights, ensure};
@@ -12,8 +13,8 @@ use crate::weights::{Weights, ensure};
 #[derive(clap::Args)]
 #[command(arg_required_else_help = true)]
 #[command(
-    after_help = "Full-size recipes start from pretrained encoders: unless init is given, the weights are fetched if need be
-(see cargo xtask fetch-weights) and passed on as --set init.visual=.. --set init.text=..
+    after_help = "Full-size encoders start from pretrained weights: unless init is given, or --resume finds a checkpoint, these are
+fetched if need be (see cargo xtask fetch-weights) and passed on as --set init.visual=.. --set init.text=..
 CUDA is used when there are a GPU and nvcc (installed, or by cargo xtask cuda-toolchain), unless --device cpu is given.
 
 Examples:
@@ -22,7 +23,7 @@ Examples:
   cargo xtask train --no-weights --recipe refzom_swin_base --device cpu"
 )]
 pub(crate) struct Args {
-    /// Print the command and stop; nothing is fetched
+    /// Print the command and stop; nothing is fetched, but dmmi-cli is built to ask it for the run's configuration
     #[arg(long)]
     dry_run: bool,
     /// Do not start from pretrained encoders
@@ -41,43 +42,97 @@ pub(crate) struct Args {
 /// Runs the verb; the exit status of the training.
 pub(crate) fn run(args: &Args) -> Result<u8> {
     let cuda = cuda(&args.rest);
-    let mut command = match &cuda {
-        // The toolchain's environment comes first.
-        Some(Cuda { env: Some(env), .. }) => {
-            let mut command = Command::new("bash");
-            command.args(["-c", ". \"$0\" && exec \"$@\""]).arg(env).arg(env!("CARGO"));
-            command
+    let mut command = train(cuda.as_ref(), &args.rest);
+    let only_tells = ["--dump", "--help", "-h"];
+    if !args.no_weights && !args.rest.iter().any(|arg| only_tells.contains(&arg.as_str())) {
+        let mut ask = train(cuda.as_ref(), &args.rest);
+        let answer = ask.arg("--dump").stderr(Stdio::inherit()).output();
+        let answer = answer.context("cannot start cargo")?;
+        if !answer.status.success() {
+            // It has said why.
+            return Ok(crate::exit::code(answer.status));
         }
-        _ => Command::new(env!("CARGO")),
-    };
-    command.args(["run", "--release", "-p", "dmmi-cli"]).arg("--manifest-path");
-    command.arg(crate::root().join("Cargo.toml"));
-    if let Some(cuda) = &cuda {
-        command.args(["--features", cuda.features]);
-    }
-    command.arg("--").arg("train").args(&args.rest);
-    if !args.no_weights {
-        command.args(init(&args.rest, args.dry_run)?);
+        let config = toml::from_str(&String::from_utf8_lossy(&answer.stdout))
+            .context("the answer of dmmi-cli train --dump")?;
+        command.args(init(&config, &args.rest, args.dry_run)?);
     }
     eprintln!("{}", shown(&command));
     if args.dry_run {
         return Ok(0);
     }
-    let status = command.status().context("cannot start cargo")?;
-    // Ended by a signal: no status.
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(2))
+    hand_over(command).context("cannot start cargo")
 }
 
-/// `--set init.visual=.. --set init.text=..` for a run that wants pretrained encoders and names none.
+/// `dmmi-cli train` with these arguments, from the cargo that runs this.
+fn train(cuda: Option<&Cuda>, rest: &[String]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| env!("CARGO").into());
+    let mut command = match cuda.and_then(|cuda| cuda.env.as_ref()) {
+        // The toolchain's environment comes first.
+        Some(env) => {
+            let mut command = Command::new("bash");
+            command.args(["-c", ". \"$0\" && exec \"$@\""]).arg(env).arg(cargo);
+            command
+        }
+        None => Command::new(cargo),
+    };
+    command.args(["run", "--release", "-p", "dmmi-cli"]).arg("--manifest-path");
+    command.arg(crate::root().join("Cargo.toml"));
+    if let Some(cuda) = cuda {
+        command.args(["--features", cuda.features]);
+    }
+    command.arg("--").arg("train").args(rest);
+    command
+}
+
+/// Becomes the command, as cargo becomes `dmmi-cli`: Ctrl-C then reaches the training alone, and the prompt waits for it.
+#[cfg(unix)]
+fn hand_over(mut command: Command) -> std::io::Result<u8> {
+    Err(std::os::unix::process::CommandExt::exec(&mut command))
+}
+
+#[cfg(not(unix))]
+fn hand_over(mut command: Command) -> std::io::Result<u8> {
+    command.status().map(crate::exit::code)
+}
+
+/// What a run's resolved configuration says about its first weights.
+#[derive(Deserialize)]
+struct Config {
+    out: PathBuf,
+    init: Option<toml::Value>,
+    model: Model,
+}
+
+#[derive(Deserialize)]
+struct Model {
+    backbone: toml::Table,
+    text: toml::Table,
+}
+
+/// `--set init.visual=.. --set init.text=..` for a run that starts and names no weights; says so when it gets none.
 ///
 /// The one place that knows how a run's configuration names its first weights.
-fn init(rest: &[String], dry_run: bool) -> Result<Vec<String>> {
-    let sets = wanted_sets(rest)?;
+fn init(config: &Config, rest: &[String], dry_run: bool) -> Result<Vec<String>> {
+    if config.init.is_some() {
+        return Ok(Vec::new());
+    }
+    if rest.iter().any(|arg| arg == "--resume") && has_checkpoint(&config.out) {
+        eprintln!("weights: those of the run's checkpoint");
+        return Ok(Vec::new());
+    }
+    let sets = sets_of(&config.model);
+    for part in ["visual", "text"] {
+        if !sets.iter().any(|(of, _)| *of == part) {
+            eprintln!(
+                "weights: none are listed for a {part} encoder of this size; it starts from random values (init.{part} names a file)"
+            );
+        }
+    }
     if sets.is_empty() {
         return Ok(Vec::new());
     }
     let weights = Weights::open(&Weights::usual_path())?;
-    let wanted = weights.of(sets)?;
+    let wanted = weights.of(&sets.into_iter().map(|(_, set)| set).collect::<Vec<_>>())?;
     let (hub, mut out) = (HubArgs::default(), Vec::new());
     let (client, mut lock) = (hub.client()?, hub.lock(Weights::usual_lock())?);
     let mut set = |part: &str, path: PathBuf| {
@@ -98,50 +153,39 @@ fn init(rest: &[String], dry_run: bool) -> Result<Vec<String>> {
     Ok(out)
 }
 
-/// The sets of weights that a run starts from; none when it names its own, goes on, or is no full-size one.
-fn wanted_sets(rest: &[String]) -> Result<&'static [&'static str]> {
-    let given = values(rest, "--set", None);
-    let names_init = |text: &str| text.starts_with("init=") || text.starts_with("init.");
-    if rest.iter().any(|arg| arg == "--resume") || given.iter().any(|set| names_init(set)) {
-        return Ok(&[]);
-    }
-    let recipe = values(rest, "--recipe", None).pop();
-    let config = values(rest, "--config", Some("-c")).pop();
-    let path = match (&recipe, &config) {
-        (Some(name), _) => {
-            crate::root().join("crates/dmmi-train/recipes").join(format!("{name}.toml"))
-        }
-        (None, Some(path)) => PathBuf::from(path),
-        // dmmi-cli says what is missing.
-        (None, None) => return Ok(&[]),
-    };
-    let Ok(text) = std::fs::read_to_string(&path) else { return Ok(&[]) };
-    let file: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
-    if file.contains_key("init") {
-        return Ok(&[]);
-    }
-    let preset = given.iter().rev().find_map(|set| set.strip_prefix("model.preset="));
-    let of_file = || file.get("model")?.get("preset")?.as_str();
-    Ok(sets_of(preset.or_else(of_file).unwrap_or_default().trim_matches('"')))
+/// Whether a run's folder holds a checkpoint to go on from; the state of an unfinished `[pretrain]` is none.
+fn has_checkpoint(out: &Path) -> bool {
+    let step = |name: std::ffi::OsString| name.to_string_lossy().starts_with("step-");
+    std::fs::read_dir(out.join("checkpoints"))
+        .is_ok_and(|entries| entries.flatten().any(|entry| step(entry.file_name())))
 }
 
-/// The sets of a full-size preset.
-fn sets_of(preset: &str) -> &'static [&'static str] {
-    if preset.starts_with("swin-base-") {
-        &["swin-base-384-22k", "bert-base-uncased"]
-    } else if preset.starts_with("resnet101-") {
-        &["resnet101-1k", "bert-base-uncased"]
-    } else {
-        &[]
-    }
+/// The part and the set of weights of each encoder that has the size of one.
+fn sets_of(model: &Model) -> Vec<(&'static str, &'static str)> {
+    let has = |part: &toml::Table, sizes: &str| {
+        let sizes: toml::Table = sizes.parse().unwrap_or_default();
+        !sizes.is_empty() && sizes.iter().all(|(key, size)| part.get(key) == Some(size))
+    };
+    // Position tables are fitted to any window.
+    let swin = "kind = 'swin'\npatch_size = 4\nembed_dim = 128\ndepths = [2, 2, 18, 2]\nnum_heads = [4, 8, 16, 32]\nmlp_ratio = 4";
+    let resnet = "kind = 'resnet'\nlayers = [3, 4, 23, 3]\nwidth = 64";
+    let bert = "hidden_size = 768\nnum_layers = 12\nnum_heads = 12\nintermediate_size = 3072\nmax_positions = 512";
+    [
+        (&model.backbone, swin, ("visual", "swin-base-384-22k")),
+        (&model.backbone, resnet, ("visual", "resnet101-1k")),
+        (&model.text, bert, ("text", "bert-base-uncased")),
+    ]
+    .into_iter()
+    .filter_map(|(part, sizes, set)| has(part, sizes).then_some(set))
+    .collect()
 }
 
 /// Values of an option, written `--name value` or `--name=value`.
-fn values<'a>(args: &'a [String], long: &str, short: Option<&str>) -> Vec<&'a str> {
+fn values<'a>(args: &'a [String], long: &str) -> Vec<&'a str> {
     let mut out = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        if arg == long || Some(arg.as_str()) == short {
+        if arg == long {
             out.extend(args.next().map(String::as_str));
         } else if let Some(value) = arg.strip_prefix(long).and_then(|rest| rest.strip_prefix('=')) {
             out.push(value);
@@ -159,7 +203,7 @@ struct Cuda {
 
 /// Whether and how to build with CUDA; says why.
 fn cuda(rest: &[String]) -> Option<Cuda> {
-    if values(rest, "--device", None).pop() == Some("cpu") {
+    if values(rest, "--device").pop() == Some("cpu") {
         return None;
     }
     let runs = |program: &Path, argument: &str| {
@@ -219,39 +263,6 @@ fn shown(command: &Command) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn sets(args: &str) -> &'static [&'static str] {
-        let args: Vec<String> = args.split(' ').map(str::to_owned).collect();
-        wanted_sets(&args).unwrap()
-    }
-
-    #[test]
-    fn full_size_runs_want_weights_unless_they_name_some() {
-        let swin = ["swin-base-384-22k", "bert-base-uncased"];
-        assert_eq!(sets("--recipe refzom_swin_base"), swin);
-        assert_eq!(sets("--recipe=refzom_swin_base --set optimizer.lr=1"), swin);
-        assert_eq!(
-            sets("--recipe refzom_swin_base --set model.preset=\"resnet101-release\""),
-            ["resnet101-1k", "bert-base-uncased"]
-        );
-        assert!(sets("--recipe refzom_swin_base --set init=x.safetensors").is_empty());
-        assert!(sets("--recipe refzom_swin_base --set=init.visual=x").is_empty());
-        assert!(sets("--recipe refzom_swin_base --resume").is_empty());
-        assert!(sets("--recipe quickstart").is_empty());
-        assert!(sets("--recipe nothing").is_empty());
-        assert!(sets("--quiet").is_empty());
-    }
-
-    #[test]
-    fn a_configuration_file_is_read() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run.toml");
-        std::fs::write(&path, "[model]\npreset = \"resnet101-paper\"").unwrap();
-        let args = ["-c".to_owned(), path.display().to_string()];
-        assert_eq!(wanted_sets(&args).unwrap(), ["resnet101-1k", "bert-base-uncased"]);
-        std::fs::write(&path, "init = \"w\"\n[model]\npreset = \"resnet101-paper\"").unwrap();
-        assert!(wanted_sets(&args).unwrap().is_empty());
-    }
 
     #[test]
     fn the_command_can_be_typed_again() {

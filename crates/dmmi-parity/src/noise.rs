@@ -17,6 +17,15 @@ pub(crate) fn tolerance(relative_noise: f64, precision: Precision) -> f64 {
     }
 }
 
+/// What an error of `reference` is relative to: its size; where it is 0, that of `usual`, or 1.
+pub(crate) fn scale(reference: f64, usual: f64) -> f64 {
+    match (reference, usual) {
+        (0.0, 0.0) => 1.0,
+        (0.0, usual) => usual.abs(),
+        (reference, _) => reference.abs(),
+    }
+}
+
 /// The value below which a share `q` of the finite values lies; 0 without any.
 pub(crate) fn quantile(values: impl IntoIterator<Item = f64>, q: f64) -> f64 {
     let mut sorted: Vec<f64> = values.into_iter().filter(|v| v.is_finite()).collect();
@@ -71,6 +80,7 @@ mod tests {
         assert!(Difference::between(&[f64::NAN], &[1.0]).relative_rms.is_nan());
         assert!(Difference::between(&[1.0], &[1.0, 2.0]).relative_rms.is_nan());
         assert_eq!(tolerance(1e-3, Precision::F32), 5e-3);
+        assert_eq!([scale(-2.0, 3.0), scale(0.0, -3.0), scale(0.0, 0.0)], [2.0, 3.0, 1.0]);
         assert_eq!(tolerance(1e-3, Precision::F64), 5.0 * ROUNDING);
     }
 }

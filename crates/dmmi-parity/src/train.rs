@@ -13,7 +13,7 @@ use crate::eval::{Inputs, integers, noise_of};
 use crate::golden::{Golden, Stored};
 use crate::hash::hash_values;
 use crate::layout::Slice;
-use crate::noise::{Difference, FACTOR, ROUNDING, quantile, tolerance};
+use crate::noise::{Difference, FACTOR, ROUNDING, quantile, scale, tolerance};
 use crate::report::{Precision, Report};
 use crate::rows::{Allowance, Row, Table};
 use crate::sidecar::{Param, Sidecar, Train};
@@ -123,7 +123,7 @@ impl Run<'_> {
         let schedule =
             PolyDecay { base: adamw.lr, total: poly.total_iters, power: poly.power, warmup: 0 };
         for (step, lr) in self.train.lr_used.iter().enumerate() {
-            let error = (schedule.lr(step) - lr).abs() / lr;
+            let error = (schedule.lr(step) - lr).abs() / scale(*lr, adamw.lr);
             report.judge(&format!("train.lr step {step}"), error, FACTOR * f64::EPSILON);
         }
         schedule
@@ -203,9 +203,11 @@ impl Run<'_> {
         let invariant = || params.iter().enumerate().filter(|(_, p)| p.zero_grad_by_invariance);
         let rms = |i: usize, p: &Param| noise_rows.row(i)[0] / (p.elements() as f64).sqrt();
         let floor = quantile(invariant().map(|(i, p)| rms(i, p)), 1.0);
-        let (mut compared, mut ignored) = (0, 0);
+        let (mut rows, mut ignored) = (0, 0);
         let mut squares = 0.0;
         for (i, p) in params.iter().enumerate() {
+            let at = rows;
+            rows += usize::from(p.has_grad && !p.zero_grad_by_invariance);
             let name = format!("grad {}", p.name);
             if self.store.get(&p.name).is_none() {
                 ignored += 1;
@@ -231,15 +233,14 @@ impl Run<'_> {
                     FACTOR * rms(i, p).max(floor),
                 );
             } else {
-                table.judge(compared, &row, report);
+                table.judge(at, &row, report);
                 if let Some(full) = self.golden.tensors.get(&format!("train.grad.{}", p.name)) {
-                    let error = Difference::between(&ours, &full.values).relative_rms
-                        / table.scale(compared);
+                    let error =
+                        Difference::between(&ours, &full.values).relative_rms / table.scale(at);
                     let allowed = tolerance(table.element_noise(), report.precision);
                     report.judge(&format!("{name} in full, rms"), error, allowed);
                 }
             }
-            compared += usize::from(p.has_grad && !p.zero_grad_by_invariance);
         }
         if ignored > 0 {
             report.remark(format!(
@@ -262,8 +263,11 @@ impl Run<'_> {
         let table = self.table(&kind, Elements::Median, true)?;
         let entries: BTreeMap<&str, _> =
             self.sidecar.weights.table.iter().map(|e| (e.name.as_str(), e)).collect();
-        let (mut compared, mut skipped) = (0, 0);
+        let (mut rows, mut skipped) = (0, 0);
         for p in &self.train.params {
+            let compared = p.has_grad && !p.zero_grad_by_invariance && p.group >= 0;
+            let at = rows;
+            rows += usize::from(compared);
             let (Some(var), Some(entry)) = (self.store.get(&p.name), entries.get(p.name.as_str()))
             else {
                 continue;
@@ -283,9 +287,8 @@ impl Run<'_> {
                 ),
             )?;
             let row = summarise(&change, &p.name);
-            if p.has_grad && p.group >= 0 {
-                table.judge(compared, &row, report);
-                compared += 1;
+            if compared {
+                table.judge(at, &row, report);
             } else {
                 report.judge(&format!("{kind} {}: unchanged", p.name), row[0], 0.0);
             }
@@ -385,7 +388,7 @@ impl Run<'_> {
     }
 
     /// Losses before each step and after the last. Noise grows with the steps: the path of the loss, times the relative
-    /// noise of the recorded parameter changes, is the floor.
+    /// noise of the recorded parameter changes, is the floor. All of it relative to the loss; where that is 0, to the total.
     fn losses(&self, reference: &Stored, ours: &[[f64; 4]], report: &mut Report) -> Result<()> {
         let torch_f32 = self.golden.tensor("train.losses_torch_f32")?;
         torch_f32.expect_matrix("train.losses_torch_f32", ours.len(), LOSSES.len())?;
@@ -402,14 +405,15 @@ impl Run<'_> {
                 change_noise =
                     change_noise.max(self.table(&kind, Elements::Median, true)?.usual().l2);
             }
-            let relative = |k: usize| (noise[k] - row[k]).abs() / row[k].abs();
+            let scale = |k: usize| scale(row[k], row[3]);
+            let relative = |k: usize| (noise[k] - row[k]).abs() / scale(k);
             so_far = so_far.max((0..4).map(relative).fold(0.0, f64::max));
             for (k, title) in LOSSES.iter().enumerate() {
                 if step > 0 {
                     path[k] += (row[k] - reference.row(step - 1)[k]).abs();
                 }
-                let error = (ours[k] - row[k]).abs() / row[k].abs();
-                let floor = path[k] * change_noise / row[k].abs();
+                let error = (ours[k] - row[k]).abs() / scale(k);
+                let floor = path[k] * change_noise / scale(k);
                 let at = if step + 1 == reference.shape[0] {
                     format!("after step {step}")
                 } else {
@@ -436,4 +440,77 @@ fn change(var: &Var, first: &[f32]) -> Result<Vec<f64>> {
     );
     now.iter_mut().zip(first).for_each(|(now, first)| *now -= f64::from(*first));
     Ok(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::golden::read_json;
+    use crate::report::Printing;
+
+    fn golden() -> Result<(Golden, Sidecar)> {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden/g1_tiny_swin.json");
+        let golden = Golden::open(path.as_ref(), read_json(path.as_ref())?, true)?;
+        let sidecar = golden.part("")?;
+        Ok((golden, sidecar))
+    }
+
+    fn report() -> Report {
+        Report::new(Precision::F32, None, Printing::Nothing)
+    }
+
+    #[test]
+    fn losses_and_rates_may_be_zero() -> Result<()> {
+        let (mut golden, mut sidecar) = golden()?;
+        for name in ["train.losses", "train.losses_torch_f32"] {
+            let table = golden.tensors.get_mut(name).expect("stored");
+            table.values.iter_mut().skip(2).step_by(LOSSES.len()).for_each(|loss| *loss = 0.0);
+        }
+        let train = sidecar.train.as_mut().expect("trained");
+        train.poly.total_iters = 1;
+        train.lr_used = vec![train.adamw.lr, 0.0];
+        let (train, store) = (sidecar.train.as_ref().expect("trained"), ParamStore::new(0));
+        let run = Run { golden: &golden, sidecar: &sidecar, train, store: &store };
+        let losses = golden.tensor("train.losses")?;
+        let mut ours: Vec<[f64; 4]> =
+            losses.values.chunks_exact(4).map(|row| [row[0], row[1], row[2], row[3]]).collect();
+        let mut found = report();
+        run.learning_rates(&mut found);
+        run.losses(losses, &ours, &mut found)?;
+        assert_eq!((found.lines.len(), found.misses()), (2 + losses.values.len(), 0));
+        ours[0][2] = 0.1 * ours[0][3];
+        run.losses(losses, &ours, &mut found)?;
+        assert_eq!(found.misses(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn a_missing_gradient_does_not_shift_the_rows_after_it() -> Result<()> {
+        let (golden, sidecar) = golden()?;
+        let train = sidecar.train.as_ref().expect("trained");
+        let full = |p: &Param| golden.tensors.get(&format!("train.grad.{}", p.name));
+        let compared = || train.params.iter().filter(|p| p.has_grad && !p.zero_grad_by_invariance);
+        let lost = compared().next().expect("one");
+        let kept = compared().skip(1).find(|p| full(p).is_some()).expect("one in full");
+        let store = ParamStore::new(0);
+        let vb = store.builder(DType::F32, &Device::Cpu);
+        for p in [lost, kept] {
+            vb.get(p.shape.clone(), &p.name)?;
+        }
+        let values = full(kept).expect("stored").values.clone();
+        let grad = Tensor::from_vec(values, kept.shape.clone(), &Device::Cpu)?;
+        let grads = Gradients::from_map([(kept.name.clone(), grad)].into());
+        let run = Run { golden: &golden, sidecar: &sidecar, train, store: &store };
+        let mut found = report();
+        run.gradients(&run.table("grad", Elements::Rms, false)?, &grads, &mut found)?;
+        let of = |name: &str| {
+            let name = format!("grad {name}");
+            found.lines.iter().filter(move |line| line.name.starts_with(&name)).collect::<Vec<_>>()
+        };
+        assert!(of(&lost.name).len() == 1 && !of(&lost.name)[0].ok);
+        assert!(of(&kept.name).len() > 1 && of(&kept.name).iter().all(|line| line.ok));
+        Ok(())
+    }
 }

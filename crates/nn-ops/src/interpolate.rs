@@ -1,8 +1,8 @@
-//! Bilinear resizing with a gradient, and the bicubic resizing of relative-position tables.
+//! Bilinear and bicubic resizing with gradients, and the bicubic resizing of relative-position tables.
 //!
 //! Candle's `upsample_bilinear2d` has no backward pass and is wrong for same-size views.
 
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, WithDType, bail};
 
 use crate::kernel::{self, Plan, Real, dispatch};
 
@@ -73,6 +73,26 @@ pub fn resize_bilinear(xs: &Tensor, size: (usize, usize), align: Align) -> Resul
     }
 }
 
+/// Bicubic resize (edges aligned, `A = -0.75`, no antialiasing) of `(B, C, h, w)` to `(B, C, h', w')`. Two products with dense
+/// matrices: for parameters, not for maps.
+///
+/// # Errors
+/// When a size is zero.
+pub fn resize_bicubic(xs: &Tensor, size: (usize, usize)) -> Result<Tensor> {
+    let (_, _, h, w) = xs.dims4()?;
+    if h == 0 || w == 0 || size.0 == 0 || size.1 == 0 {
+        bail!("resize_bicubic: cannot resize {h}x{w} to {}x{}", size.0, size.1);
+    }
+    let matrix = |from: usize, to: usize| {
+        let mut m = vec![0.0; to * from];
+        for (row, taps) in m.chunks_exact_mut(from).zip(cubic_taps(from, to)) {
+            taps.into_iter().for_each(|(i, weight)| row[i] += weight);
+        }
+        m
+    };
+    products(xs, &matrix(h, size.0), &matrix(w, size.1))
+}
+
 /// A coarse map resized to the extent of a finer one, and the finer one behind it: `(B, C, h, w)` and `(B, D, h', w')` to
 /// `(B, C + D, h', w')`.
 ///
@@ -97,15 +117,20 @@ pub fn resize_beside(coarse: &Tensor, fine: &Tensor, align: Align) -> Result<Ten
 
 /// Two products with constant matrices, in f32 at least: oracle of the kernel, and the path of other devices.
 fn composed(xs: &Tensor, rows: &Axis, cols: &Axis) -> Result<Tensor> {
+    let (_, _, h, w) = xs.dims4()?;
+    products(xs, &rows.matrix(h), &cols.matrix(w))
+}
+
+/// The rows and the columns of each map times a matrix, `(h', h)` and `(w', w)`.
+fn products(xs: &Tensor, rows: &[f64], cols: &[f64]) -> Result<Tensor> {
     let dtype = xs.dtype();
     if matches!(dtype, DType::BF16 | DType::F16) {
-        return composed(&xs.to_dtype(DType::F32)?, rows, cols)?.to_dtype(dtype);
+        return products(&xs.to_dtype(DType::F32)?, rows, cols)?.to_dtype(dtype);
     }
     let (b, c, h, w) = xs.dims4()?;
-    let (ho, wo) = (rows.taps.len(), cols.taps.len());
-    let device = xs.device();
-    let constant = |axis: &Axis, from: usize| {
-        Tensor::from_vec(axis.matrix(from), (axis.taps.len(), from), device)?
+    let (ho, wo) = (rows.len() / h, cols.len() / w);
+    let constant = |matrix: &[f64], from: usize| {
+        Tensor::from_slice(matrix, (matrix.len() / from, from), xs.device())?
             .to_dtype(xs.dtype())?
             .t()?
             .contiguous()
@@ -128,7 +153,7 @@ fn fused(xs: &Tensor, behind: Option<&Tensor>, rows: Axis, cols: Axis) -> Result
         let typed = |axis: &Axis| -> Vec<(usize, usize, T)> {
             axis.taps.iter().map(|&(l, h, t)| (l, h, <T as Real>::of(t))).collect()
         };
-        let (rows, cols) = (typed(&rows), typed(&cols));
+        let (lines, columns) = (typed(&rows), typed(&cols));
         let one = <T as Real>::of(1.0);
         let ys = {
             let x = kernel::read(&xs)?;
@@ -142,9 +167,9 @@ fn fused(xs: &Tensor, behind: Option<&Tensor>, rows: Axis, cols: Axis) -> Result
                     return y.copy_from_slice(&fine[from..from + cells]);
                 }
                 let x = &x[(image * c + channel) * h * w..][..h * w];
-                for (line, &(top, bottom, v)) in y.chunks_exact_mut(wo).zip(&rows) {
+                for (line, &(top, bottom, v)) in y.chunks_exact_mut(wo).zip(&lines) {
                     let (top, bottom) = (&x[top * w..(top + 1) * w], &x[bottom * w..(bottom + 1) * w]);
-                    for (y, &(l, r, t)) in line.iter_mut().zip(&cols) {
+                    for (y, &(l, r, t)) in line.iter_mut().zip(&columns) {
                         let up = top[l] * (one - t) + top[r] * t;
                         let down = bottom[l] * (one - t) + bottom[r] * t;
                         *y = up * (one - v) + down * v;
@@ -157,15 +182,22 @@ fn fused(xs: &Tensor, behind: Option<&Tensor>, rows: Axis, cols: Axis) -> Result
             let g = g.slice::<T>()?;
             let dx = kernel::par_filled(b * c * h * w, h * w, |p, d: &mut [T]| {
                 let g = &g[(p / c * all + p % c) * cells..][..cells];
-                for (line, &(top, bottom, v)) in g.chunks_exact(wo).zip(&rows) {
-                    for (g, &(l, r, t)) in line.iter().zip(&cols) {
-                        let (up, down) = (*g * (one - v), *g * v);
-                        d[top * w + l] += up * (one - t);
-                        d[top * w + r] += up * t;
-                        d[bottom * w + l] += down * (one - t);
-                        d[bottom * w + r] += down * t;
+                // Each line across, then the lines, in f64: a cell that is enlarged much gets thousands of terms.
+                let mut sums = vec![0.0; (1 + h) * w];
+                let (across, sums) = sums.split_at_mut(w);
+                for (line, &(top, bottom, v)) in g.chunks_exact(wo).zip(&rows.taps) {
+                    across.fill(0.0);
+                    for (g, &(l, r, t)) in line.iter().zip(&cols.taps) {
+                        let g = WithDType::to_f64(*g);
+                        across[l] += g * (1.0 - t);
+                        across[r] += g * t;
+                    }
+                    for (row, share) in [(top, 1.0 - v), (bottom, v)] {
+                        let sums = sums[row * w..(row + 1) * w].iter_mut();
+                        sums.zip(&*across).for_each(|(sum, g)| *sum += g * share);
                     }
                 }
+                d.iter_mut().zip(sums).for_each(|(d, sum)| *d = <T as Real>::of(*sum));
             });
             let mut found = vec![kernel::from_vec(dx, (b, c, h, w))?];
             if d > 0 {
@@ -179,6 +211,30 @@ fn fused(xs: &Tensor, behind: Option<&Tensor>, rows: Axis, cols: Axis) -> Result
         let inputs: Vec<&Tensor> = [Some(&xs), behind.as_ref()].into_iter().flatten().collect();
         kernel::attach("resize-bilinear", &inputs, ys, (b, all, ho, wo), backward)
     })
+}
+
+/// For each output position of one axis: four inputs and their weights, edges aligned, `A = -0.75`.
+fn cubic_taps(from: usize, to: usize) -> Vec<[(usize, f64); 4]> {
+    let cubic = |x: f64| {
+        let (x, a) = (x.abs(), -0.75);
+        if x <= 1.0 {
+            ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+        } else if x < 2.0 {
+            ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
+        } else {
+            0.0
+        }
+    };
+    (0..to)
+        .map(|i| {
+            let at = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
+            let base = at.floor();
+            std::array::from_fn(|k| {
+                let j = base as isize + k as isize - 1;
+                (j.clamp(0, from as isize - 1) as usize, cubic(at - (base + k as f64 - 1.0)))
+            })
+        })
+        .collect()
 }
 
 /// Bicubic resize (edges aligned, `A = -0.75`, no antialiasing) of a table of square windows: `(from², M)` to `(to², M)`,
@@ -195,26 +251,7 @@ pub fn resize_bias_table(table: &Tensor, to: usize) -> Result<Tensor> {
     if from == to {
         return Ok(table.clone());
     }
-    let cubic = |x: f64| {
-        let (x, a) = (x.abs(), -0.75);
-        if x <= 1.0 {
-            ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-        } else if x < 2.0 {
-            ((a * x - 5.0 * a) * x + 8.0 * a) * x - 4.0 * a
-        } else {
-            0.0
-        }
-    };
-    let taps: Vec<[(usize, f64); 4]> = (0..to)
-        .map(|i| {
-            let at = (i as f64 + 0.5) * from as f64 / to as f64 - 0.5;
-            let base = at.floor();
-            std::array::from_fn(|k| {
-                let j = base as isize + k as isize - 1;
-                (j.clamp(0, from as isize - 1) as usize, cubic(at - (base + k as f64 - 1.0)))
-            })
-        })
-        .collect();
+    let taps = cubic_taps(from, to);
     let source = table.to_dtype(DType::F64)?.to_vec2::<f64>()?;
     let mut out = Vec::with_capacity(to * to * heads);
     for ty in &taps {
@@ -242,7 +279,7 @@ pub(crate) fn resize_composed(xs: &Tensor, size: (usize, usize), align: Align) -
 mod tests {
     use super::*;
     use crate::audit::{audit, several};
-    use candle_core::Device;
+    use candle_core::{Device, Var};
 
     #[test]
     fn resize_bilinear_passes_the_audit() -> Result<()> {
@@ -299,6 +336,70 @@ mod tests {
         );
         assert!(resize_bilinear(&x, (0, 4), Align::Edges).is_err());
         Ok(())
+    }
+
+    #[test]
+    fn a_gradient_of_many_terms_keeps_its_digits() -> Result<()> {
+        for (from, to) in [((12, 12), (192, 192)), ((7, 7), (112, 112)), ((3, 5), (480, 480))] {
+            let cotangent = several(&[&[1, 3, to.0, to.1]])?.remove(0).to_dtype(DType::F32)?;
+            let gradient = |dtype: DType, f: &dyn Fn(&Tensor) -> Result<Tensor>| {
+                let x = Var::zeros((1, 3, from.0, from.1), dtype, &Device::Cpu)?;
+                let store =
+                    (f(x.as_tensor())? * cotangent.to_dtype(dtype)?)?.sum_all()?.backward()?;
+                store.get(x.as_tensor()).expect("reached").to_dtype(DType::F64)
+            };
+            let ours = gradient(DType::F32, &|x| resize_bilinear(x, to, Align::Corners))?;
+            let exact = gradient(DType::F64, &|x| resize_composed(x, to, Align::Corners))?;
+            let size = |t: &Tensor| t.sqr()?.mean_all()?.sqrt()?.to_scalar::<f64>();
+            let error = size(&(&ours - &exact)?)? / size(&exact)?;
+            // What dmmi-parity allows: five roundings.
+            assert!(error < 5.0 / 16_777_216.0, "{from:?} to {to:?}: {error:e}");
+        }
+        Ok(())
+    }
+
+    /// torch 2.11: `F.interpolate(x, size, mode="bicubic", align_corners=False)` of `sin(1.7 i)` as `(1, 1, 2, 3)`, and the
+    /// gradient of the sum of the result times `0..15`.
+    #[test]
+    fn bicubic_is_pytorchs() -> Result<()> {
+        let x = (Tensor::arange(0f64, 6.0, &Device::Cpu)? * 1.7)?.sin()?.reshape((1, 1, 2, 3))?;
+        let x = Var::from_tensor(&x)?;
+        let near = |ours: &Tensor, want: &[f64]| -> Result<bool> {
+            let ours = ours.flatten_all()?.to_vec1::<f64>()?;
+            Ok(ours.len() == want.len()
+                && ours.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-11))
+        };
+        let large = resize_bicubic(x.as_tensor(), (3, 5))?;
+        let want = [
+            -0.011265103771,
+            0.550203859682,
+            1.034855041296,
+            0.257860573888,
+            -0.479698204985,
+            -0.578663797672,
+            0.038883627992,
+            0.742889080796,
+            0.541199784972,
+            0.226217062051,
+            -1.146062491573,
+            -0.472436603698,
+            0.450923120295,
+            0.824538996057,
+            0.932132329086,
+        ];
+        assert!(near(&large, &want)?);
+        let small = resize_bicubic(x.as_tensor(), (1, 2))?;
+        assert!(near(&small, &[-0.173145867909, 0.420669490363])?);
+        let weights = Tensor::arange(0f64, 15.0, &Device::Cpu)?.reshape((1, 1, 3, 5))?;
+        let store = (large * weights)?.sum_all()?.backward()?;
+        let grad = store.get(x.as_tensor()).expect("reached");
+        let want =
+            [3.263861111111, 8.004, 11.891861111111, 22.464138888889, 28.284, 31.092138888889];
+        assert!(near(grad, &want)?);
+        assert!(resize_bicubic(x.as_tensor(), (0, 2)).is_err());
+        crate::audit::gradients("resize_bicubic", &several(&[&[2, 2, 3, 4]])?, &|x| {
+            resize_bicubic(&x[0], (5, 3))
+        })
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub use dropout::{add_drop_path, drop_path, drop_path_rates, dropout};
 pub use embedding::embedding;
 pub use feed_forward::{Activation, feed_forward};
 pub use gradients::Gradients;
-pub use interpolate::{Align, resize_beside, resize_bias_table, resize_bilinear};
+pub use interpolate::{Align, resize_beside, resize_bias_table, resize_bicubic, resize_bilinear};
 pub use kernel::Tape;
 pub use linear::{
     Linear, conv1x1, default_init, linear, linear_layer, linear_no_bias, linear_with_init,

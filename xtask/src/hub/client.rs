@@ -13,6 +13,7 @@ use super::settings::Settings;
 use super::store::Store;
 use super::transfer::{Transfer, ask};
 use super::{Address, megabytes};
+use crate::exit::failed;
 
 /// How a file came to be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,11 +214,11 @@ impl Client {
             std::fs::remove_file(part)
                 .with_context(|| format!("cannot remove {}", part.display()))?;
             if !continued {
-                bail!(
+                return Err(failed!(
                     "{at}: wrong checksum: the hub states {checksum}, what came has {}; it was deleted. A proxy or mirror \
                      may alter files: try again, or set HF_ENDPOINT",
                     digests.like(&checksum)
-                );
+                ));
             }
             // The start may have been damaged on disk since the first attempt.
             eprintln!("{at}: wrong checksum after going on; fetching it from the start");

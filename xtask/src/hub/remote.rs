@@ -12,6 +12,7 @@ use ureq::{Agent, Body};
 use super::Address;
 use super::checksum::{Checksum, is_hex};
 use super::settings::{Settings, origin};
+use crate::exit::Failed;
 
 /// Redirects followed before giving up.
 const REDIRECTS: usize = 5;
@@ -161,7 +162,8 @@ impl<'a> Remote<'a> {
                     | ureq::Error::ConnectionFailed
                     | ureq::Error::Protocol(_)
             );
-            let why = Error::new(error).context(format!("no answer from {}", short(url)));
+            let why = Error::new(error);
+            let why = why.context(Failed(format!("no answer from {}", short(url))));
             if passing { Failure::Passing(why, None) } else { Failure::Final(why) }
         })
     }

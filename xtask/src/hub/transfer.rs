@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use super::checksum::{Digests, Hasher};
 use super::remote::{Failure, Patience, Remote, Stated, Tail};
 use super::{Address, megabytes};
+use crate::exit::{Failed, failed};
 
 /// A try that brings at least this much counts as none.
 const PROGRESS: u64 = 64 << 10;
@@ -35,7 +36,7 @@ pub(super) fn ask<T>(
 /// Waits before another try, or gives up.
 fn pause(tries: &mut u32, patience: Patience, error: Error, asked: Option<Duration>) -> Result<()> {
     if *tries >= patience.retries {
-        return Err(error.context(format!("gave up after {} tries", *tries + 1)));
+        return Err(error.context(Failed(format!("gave up after {} tries", *tries + 1))));
     }
     let wait = asked.unwrap_or_else(|| FIRST_WAIT * 2u32.pow((*tries).min(6)));
     *tries += 1;
@@ -89,7 +90,7 @@ impl Transfer<'_> {
                     // The address of the bytes may have expired.
                     let again = ask(self.patience, || self.remote.state(self.address))?;
                     if (again.size, &again.checksum) != (size, &self.stated.checksum) {
-                        return Err(anyhow!(
+                        return Err(failed!(
                             "{}: the hub now states another file ({}, {}) than before ({size} bytes, {})",
                             self.address,
                             again.size,
@@ -143,7 +144,7 @@ impl Transfer<'_> {
     ) -> Result<(), Failure> {
         let size = self.stated.size;
         let full = |error: std::io::Error, have: u64| {
-            Failure::Final(anyhow!(
+            Failure::Final(failed!(
                 "cannot write {}: {error}; {} are still to come: make room there, or set HF_HOME to a folder with room, \
                  and run again (it goes on at byte {have})",
                 path.display(),
@@ -158,7 +159,7 @@ impl Transfer<'_> {
         }
         let expected = size - *have;
         let differ = |sent: String| {
-            anyhow!(
+            failed!(
                 "{}: the hub states {size} bytes, but {sent}; nothing was kept as the file",
                 self.address
             )

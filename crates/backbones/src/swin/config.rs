@@ -30,7 +30,7 @@ pub struct SwinConfig {
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
     /// A learnt vector for each cell is added to the patches (`ape` in the official code): cells per column and row of
-    /// pictures of the size it is made for; other sizes take it resized. None in all published sizes.
+    /// pictures of the size it is made for; other sizes take it resized bicubically, as there. None in all published sizes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub absolute_position: Option<[usize; 2]>,
 }

@@ -13,8 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use candle_core::{Device, Result, Tensor, bail};
 use candle_nn::VarBuilder;
 use nn_ops::{
-    Align, LayerNorm, Mode, add_repeated, checkpoint, drop_path_rates, layer_norm_layer,
-    resize_bilinear,
+    LayerNorm, Mode, add_repeated, checkpoint, drop_path_rates, layer_norm_layer, resize_bicubic,
 };
 
 use self::block::{BlockConfig, SwinBlock};
@@ -112,7 +111,7 @@ impl SwinTransformer {
         let (h, w) = grid.extent();
         let position = match position.dims4()? {
             (_, _, ph, pw) if (ph, pw) == (h, w) => position.clone(),
-            _ => resize_bilinear(position, (h, w), Align::Corners)?,
+            _ => resize_bicubic(position, (h, w))?,
         };
         let cells = position.flatten_from(2)?.transpose(1, 2)?.contiguous()?; // (1, N, C)
         grid.with_tokens(add_repeated(grid.tokens(), &cells.squeeze(0)?)?)
@@ -183,5 +182,37 @@ impl StagedBackbone for SwinTransformer {
         }
         hook.before_stage(self.stages.len(), &grid);
         Ok(maps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+    use nn_ops::ParamStore;
+
+    use super::*;
+
+    #[test]
+    fn positions_are_resized_bicubically_and_learn() -> Result<()> {
+        let cfg = SwinConfig {
+            embed_dim: 4,
+            depths: [1; 4],
+            num_heads: [1; 4],
+            window_size: 2,
+            absolute_position: Some([2, 3]),
+            ..SwinConfig::tiny_w7()
+        };
+        let store = ParamStore::new(3);
+        let swin = SwinTransformer::new(&cfg, store.builder(DType::F32, &Device::Cpu))?;
+        let table = store.get("absolute_pos_embed").expect("made above");
+        let empty = Tensor::zeros((1, 15, 4), DType::F32, &Device::Cpu)?;
+        let grid = swin.with_position(FeatureGrid::new(empty, (3, 5))?)?;
+        let want = resize_bicubic(table.as_tensor(), (3, 5))?;
+        let apart = (grid.to_map()? - want)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(apart < 1e-7, "{apart:e}");
+        let grads = grid.tokens().sqr()?.sum_all()?.backward()?;
+        let grad = grads.get(table.as_tensor()).expect("reached");
+        assert!(grad.abs()?.max_all()?.to_scalar::<f32>()? > 0.0);
+        Ok(())
     }
 }

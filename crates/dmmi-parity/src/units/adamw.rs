@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::Place;
 use super::hashed;
 use crate::golden::Golden;
-use crate::noise::{Difference, FACTOR, quantile, tolerance};
+use crate::noise::{Difference, FACTOR, quantile, scale, tolerance};
 use crate::report::Report;
 use crate::tensors::values;
 
@@ -45,7 +45,7 @@ pub(super) fn run(golden: &Golden, seed: u32, place: &Place, report: &mut Report
     for (step, lr) in part.lr_used.iter().enumerate() {
         report.judge(
             &format!("lr step {step}"),
-            (schedule.lr(step) - lr).abs() / lr,
+            (schedule.lr(step) - lr).abs() / scale(*lr, part.lr),
             FACTOR * f64::EPSILON,
         );
     }

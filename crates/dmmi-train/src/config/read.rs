@@ -333,6 +333,26 @@ mod tests {
         assert_eq!(read(&text, &[]).expect("reads back"), own);
     }
 
+    /// By these lines `cargo xtask train` knows which pretrained weights fit (`sets_of` there).
+    #[test]
+    fn published_encoders_are_told_by_their_sizes() {
+        let swin = "kind = \"swin\"\npatch_size = 4\nembed_dim = 128\ndepths = [2, 2, 18, 2]\nnum_heads = [4, 8, 16, 32]\nmlp_ratio = 4";
+        let resnet = "kind = \"resnet\"\nlayers = [3, 4, 23, 3]\nwidth = 64";
+        let bert = "hidden_size = 768\nnum_layers = 12\nnum_heads = 12\nintermediate_size = 3072\nmax_positions = 512";
+        for (preset, visual) in [("swin-base-lavt", swin), ("resnet101-paper", resnet)] {
+            let config = read(DATA, &[&format!("model.preset={preset}")]).expect(preset);
+            let table: Table =
+                config.to_toml().expect("has a TOML form").parse().expect("reads back");
+            for (part, sizes) in [("backbone", visual), ("text", bert)] {
+                let sizes: Table = sizes.parse().expect("valid");
+                assert!(
+                    sizes.iter().all(|(k, v)| table["model"][part].get(k) == Some(v)),
+                    "{part}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn a_file_can_start_from_a_recipe() {
         let plain = TrainConfig::from_toml(recipes::get("quickstart").expect("embedded"), "", &[]);

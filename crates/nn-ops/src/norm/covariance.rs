@@ -39,7 +39,8 @@ pub fn covariance(centred: &Tensor) -> Result<Tensor> {
 }
 
 /// `1 / sqrt(w_dᵀ Cov w_d + eps)` for each row of a weight `(D, C)` and covariance `(B, C, C)`: `(B, 1, D)` in the type of
-/// the covariance. The gradient of `bias` `(D)` is zero.
+/// the covariance. The gradient of `bias` `(D)` is zero. A variance that rounding made negative counts as 0; on the CPU the
+/// product is f64, because it cancels where channels vary together.
 ///
 /// # Errors
 /// When the sizes do not fit.
@@ -57,10 +58,11 @@ pub fn projected_rstd(
     if plan(covariance) == Plan::Cuda {
         return crate::cuda::projected_rstd(covariance, weight, bias, eps);
     }
-    let weight = weight.to_dtype(covariance.dtype())?;
-    let half = turn(&linear(covariance, &weight, None)?)?; // (B, D, C)
-    let variance = half.broadcast_mul(&weight)?.sum_keepdim(2)?;
-    let rstd = (turn(&variance)? + eps)?.sqrt()?.recip()?;
+    let product = if covariance.device().is_cpu() { DType::F64 } else { covariance.dtype() };
+    let weight = weight.to_dtype(product)?;
+    let half = turn(&linear(&covariance.to_dtype(product)?, &weight, None)?)?; // (B, D, C)
+    let variance = half.broadcast_mul(&weight)?.sum_keepdim(2)?.maximum(0.0)?;
+    let rstd = (turn(&variance)? + eps)?.sqrt()?.recip()?.to_dtype(covariance.dtype())?;
     match bias.filter(|b| b.track_op()) {
         Some(bias) => {
             // Not `bias * 0.0`, which Candle does not differentiate.
@@ -131,6 +133,35 @@ mod tests {
             matmul(&scale_columns(queries, &rstd)?, &weight.unsqueeze(0)?.repeat((2, 1, 1))?)?;
         let apart = (matmul_nt(&scaled, &centred)? - scores)?.abs()?.max_all()?;
         assert!(apart.to_scalar::<f64>()? < 1e-12);
+        Ok(())
+    }
+
+    /// Cells of one direction: what a weight across it sees is all cancellation.
+    #[test]
+    fn cells_of_one_direction() -> Result<()> {
+        let (n, c, d) = (64, 48, 40);
+        let raw = several(&[&[1, n, 1], &[1, 1, c], &[d, c]])?;
+        let along = (&raw[1] * 100.0)?;
+        let norm = along.sqr()?.sum_all()?.to_scalar::<f64>()?;
+        let weight = &raw[2];
+        let part = (weight.matmul(&along.reshape((c, 1))?)? / norm)?;
+        let across = (weight - part.matmul(&along.reshape((1, c))?)?)?;
+        // Signs of zero mean, so that a covariance of integers is exact.
+        let signs: Vec<f64> = (0..n).map(|i| if i % 2 == 0 { 1.0 } else { -1.0 }).collect();
+        let signs = Tensor::from_vec(signs, (1, n, 1), raw[0].device())?;
+        let rstd = |cells: &Tensor, weight: &Tensor| -> Result<(Tensor, Tensor)> {
+            let (cells, weight) = (cells.to_dtype(DType::F32)?, weight.to_dtype(DType::F32)?);
+            let ours = projected_rstd(&covariance(&cells)?, &weight, None, 1e-5)?;
+            let values = linear(&cells.to_dtype(DType::F64)?, &weight.to_dtype(DType::F64)?, None)?;
+            let direct = (values.sqr()?.mean_keepdim(1)? + 1e-5)?.sqrt()?.recip()?;
+            Ok((ours.to_dtype(DType::F64)?, direct))
+        };
+        let (ours, direct) = rstd(&signs.matmul(&along.round()?)?, &across)?;
+        let apart = (ours / direct)?.affine(1.0, -1.0)?.abs()?.max_all()?.to_scalar::<f64>()?;
+        assert!(apart < 1e-6, "{apart:e}");
+        // Rounding of the covariance itself is larger than eps here.
+        let (ours, _) = rstd(&centre(&raw[0].matmul(&along)?)?, &across)?;
+        assert!(ours.flatten_all()?.to_vec1::<f64>()?.iter().all(|r| r.is_finite() && *r > 0.0));
         Ok(())
     }
 

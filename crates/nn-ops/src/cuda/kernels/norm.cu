@@ -279,7 +279,7 @@ extern "C" __global__ void rstd_f32(float *r, const float *half, const float *w,
   float s = 0.f;
   for (int i = threadIdx.x; i < c; i += 32) s += half[row * c + i] * wr[i];
   s = warp_sum(s);
-  if (threadIdx.x == 0) r[row] = rsqrtf(s + eps);
+  if (threadIdx.x == 0) r[row] = rsqrtf((s < 0.f ? 0.f : s) + eps); // rounding may make it negative
 }
 // y[b][d][c] = dvar[b][d] w[d][c], where dvar = -g r^3 / 2 is the gradient of the variance
 extern "C" __global__ void rstd_back_f32(float *y, const float *r, const float *g, const float *w, u64 n, int d, int c) {
