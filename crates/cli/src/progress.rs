@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use dmmi_train::{EpochRecord, Evaluation, Observer, PretrainRecord, Result, Start, StepRecord};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::out::tell;
+
 /// Shows a training run on standard error.
 pub(crate) struct Console {
     bar: ProgressBar,
@@ -35,7 +37,7 @@ impl Console {
     fn print(&self, line: &str) {
         let pretraining = self.pretraining.length().is_some() && !self.pretraining.is_finished();
         let bar = if pretraining { &self.pretraining } else { &self.bar };
-        bar.suspend(|| eprintln!("{line}"));
+        bar.suspend(|| tell!("{line}"));
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dmmi-cli")).args(args).output().unwrap()
@@ -116,6 +116,19 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("cannot write to standard output"), "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_broken_standard_error_changes_no_exit_code() {
+    let (_, closed) = std::io::pipe().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for stderr in [closed.into(), Stdio::from(full)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dmmi-cli"));
+        let status =
+            command.args(["train", "--recipe", "nothing"]).stderr(stderr).status().unwrap();
+        assert_eq!(status.code(), Some(2));
+    }
 }
 
 #[test]

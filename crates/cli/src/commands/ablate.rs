@@ -23,6 +23,7 @@ use super::{synth, train};
 use crate::device::{self, DeviceChoice};
 use crate::exit::{Interrupted, OrBadInput};
 use crate::file;
+use crate::out::tell;
 use crate::progress::{Console, bar, since};
 use plan::{Entry, Plan, Settings};
 
@@ -124,11 +125,7 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
     let plan = Plan::new(&args)?;
     plan.claim()?;
     if !plan.data.exists() {
-        eprintln!(
-            "making {} synthetic pictures in {}",
-            plan.synthetic.scenes(),
-            plan.data.display()
-        );
+        tell!("making {} synthetic pictures in {}", plan.synthetic.scenes(), plan.data.display());
         synth::make(plan.synthetic.clone(), &plan.data)?;
     }
     // All are read before any is run: a damaged one is said at once.
@@ -146,17 +143,17 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
         };
         if let Some(twin) = twin {
             let name = plan.entries[twin].name.clone();
-            eprintln!("{place}: the same configuration as {name}, taken from there");
+            tell!("{place}: the same configuration as {name}, taken from there");
             rows.push(row(Some(name), rows[twin].outcome.clone()));
             continue;
         }
         let outcome = match before {
             Some(outcome) => {
-                eprintln!("{place}: done before");
+                tell!("{place}: done before");
                 outcome
             }
             None => {
-                eprintln!("{place}: {}", entry.title);
+                tell!("{place}: {}", entry.title);
                 one(entry, &device, &stop, args.quiet)?
             }
         };

@@ -17,6 +17,7 @@ use refzom_dataset::{Orientation, RgbImage, decode_rgb};
 use crate::device::{self, DeviceChoice};
 use crate::exit::{OrBadInput, bad_input};
 use crate::file;
+use crate::out::tell;
 use crate::viz::overlay::{Layer, Look, overlay};
 use crate::viz::palette;
 use engine::{Answer, Engine};
@@ -244,7 +245,7 @@ fn tell(done: &Done, json_on_stdout: bool) -> Result<()> {
     let Done { document, written, .. } = done;
     for (index, prediction) in document.predictions.iter().enumerate() {
         for notice in &prediction.notices {
-            eprintln!("notice: expression {}: {notice}", index + 1);
+            tell!("notice: expression {}: {notice}", index + 1);
         }
     }
     if json_on_stdout {

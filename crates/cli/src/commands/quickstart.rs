@@ -19,6 +19,7 @@ use super::{synth, train};
 use crate::device::{self, DeviceChoice};
 use crate::exit::Interrupted;
 use crate::file;
+use crate::out::tell;
 use crate::progress::{Console, bar, duration, percent};
 use crate::report::{self, ReportData};
 use plan::{Plan, Settings, State};
@@ -71,21 +72,17 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     let resume = match plan.claim()? {
         State::New => false,
         State::Begun => {
-            eprintln!("going on with the unfinished run in {}", args.out.display());
+            tell!("going on with the unfinished run in {}", args.out.display());
             true
         }
     };
 
     let data = plan.data_dir();
     if !data.exists() {
-        eprintln!(
-            "1/4  making {} synthetic pictures in {}",
-            plan.synthetic.scenes(),
-            data.display()
-        );
+        tell!("1/4  making {} synthetic pictures in {}", plan.synthetic.scenes(), data.display());
         synth::make(plan.synthetic.clone(), &data)?;
     }
-    eprintln!("2/4  training from scratch on {}", device::name(&device));
+    tell!("2/4  training from scratch on {}", device::name(&device));
     let options = RunOptions { device: device.clone(), resume, stop: train::stop_on_ctrl_c()? };
     let outcome = {
         let mut console = Console::new(args.quiet);
@@ -101,14 +98,14 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
         return Err(anyhow::Error::new(Interrupted(text)));
     }
 
-    eprintln!("3/4  scoring the test scenes, which training never saw");
+    tell!("3/4  scoring the test scenes, which training never saw");
     let engine = Engine::load(&outcome.checkpoint, &device)?;
     let test = engine.open(&DatasetConfig::new(&data, "test"), plan.train.eval.batch_size)?;
     let evaluation = score(&engine, &test)?;
     let json = serde_json::to_vec_pretty(&evaluation).context("cannot write the scores")?;
     file::save(&args.out.join("test.json"), &json)?;
 
-    eprintln!("4/4  report and example");
+    tell!("4/4  report and example");
     let done = Done {
         plan: &plan,
         outcome: &outcome,

@@ -10,7 +10,7 @@ use dmmi_train::{Ended, Observers, Outcome, RunLog, RunOptions, Score, TrainConf
 
 use crate::device::DeviceChoice;
 use crate::exit::{INTERRUPTED, Interrupted, bad_input};
-use crate::out::say;
+use crate::out::{say, tell};
 use crate::progress::{Console, percent, since};
 
 /// Arguments of `train`.
@@ -91,7 +91,7 @@ pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!(
+        tell!(
             "\nstopping after this step; once more to stop at once (work since the last checkpoint is lost then)"
         );
     })?;

@@ -14,6 +14,7 @@ use refzom_dataset::synthetic::KindCounts;
 
 use super::source::parse_share;
 use crate::exit::bad_input;
+use crate::out::tell;
 use crate::progress::bar;
 
 /// Arguments of `data build-zom`.
@@ -220,10 +221,10 @@ pub(crate) fn run(args: BuildZomArgs) -> Result<()> {
     write!(stdout, "{text}\nwritten to {}\n", args.out.display())
         .context("cannot write to standard output")?;
     for line in &plan.report.bad_lines {
-        eprintln!("left out: {line}");
+        tell!("left out: {line}");
     }
     for name in plan.catalog.unknown_categories() {
-        eprintln!("category {name:?} is not one of COCO's 80: no prompt and no check knows it");
+        tell!("category {name:?} is not one of COCO's 80: no prompt and no check knows it");
     }
     Ok(())
 }
