@@ -124,13 +124,13 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
     let device = args.device.open()?;
     let plan = Plan::new(&args)?;
     plan.claim()?;
+    let stop = train::stop_on_ctrl_c()?;
     if !plan.data.exists() {
         tell!("making {} synthetic pictures in {}", plan.synthetic.scenes(), plan.data.display());
-        synth::make(plan.synthetic.clone(), &plan.data)?;
+        synth::make(plan.synthetic.clone(), &plan.data, &stop)?;
     }
     // All are read before any is run: a damaged one is said at once.
     let before = plan.entries.iter().map(Entry::done).collect::<Result<Vec<_>>>()?;
-    let stop = train::stop_on_ctrl_c()?;
     let mut rows: Vec<Row> = Vec::new();
     for (i, (entry, before)) in plan.entries.iter().zip(before).enumerate() {
         let place = format!("{}/{}  {}", i + 1, plan.entries.len(), entry.name);

@@ -7,6 +7,7 @@ mod select;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -77,13 +78,14 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
         }
     };
 
+    let stop = train::stop_on_ctrl_c()?;
     let data = plan.data_dir();
     if !data.exists() {
         tell!("1/4  making {} synthetic pictures in {}", plan.synthetic.scenes(), data.display());
-        synth::make(plan.synthetic.clone(), &data)?;
+        synth::make(plan.synthetic.clone(), &data, &stop)?;
     }
     tell!("2/4  training from scratch on {}", device::name(&device));
-    let options = RunOptions { device: device.clone(), resume, stop: train::stop_on_ctrl_c()? };
+    let options = RunOptions { device: device.clone(), resume, stop: stop.clone() };
     let outcome = {
         let mut console = Console::new(args.quiet);
         let mut log = RunLog::new(&args.out);
@@ -101,7 +103,7 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     tell!("3/4  scoring the test scenes, which training never saw");
     let engine = Engine::load(&outcome.checkpoint, &device)?;
     let test = engine.open(&DatasetConfig::new(&data, "test"), plan.train.eval.batch_size)?;
-    let evaluation = score(&engine, &test)?;
+    let evaluation = score(&engine, &test, &stop)?;
     let json = serde_json::to_vec_pretty(&evaluation).context("cannot write the scores")?;
     file::save(&args.out.join("test.json"), &json)?;
 
@@ -126,6 +128,9 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
             &plan.predictions_dir(),
         )?;
     }
+    if stop.load(Ordering::Relaxed) {
+        return Err(unreported());
+    }
     // Last: the report's presence says that the run is complete.
     report::write(&page, &plan.report())?;
     finish(&page, &plan, example.as_ref(), clock.elapsed())
@@ -142,12 +147,24 @@ struct Done<'a> {
     resumed: bool,
 }
 
-fn score(engine: &Engine, split: &Split) -> Result<Evaluation> {
+fn score(engine: &Engine, split: &Split, stop: &AtomicBool) -> Result<Evaluation> {
     let bar = bar(split.len() as u64);
     bar.set_prefix("test");
-    let evaluation = engine.evaluate(split, |done| bar.set_position(done as u64))?;
+    let evaluation = engine.evaluate(split, |done| {
+        bar.set_position(done as u64);
+        if stop.load(Ordering::Relaxed) { Err(dmmi_train::Error::Interrupted) } else { Ok(()) }
+    });
     bar.finish_and_clear();
-    Ok(evaluation)
+    match evaluation {
+        Err(dmmi_train::Error::Interrupted) => Err(unreported()),
+        other => Ok(other?),
+    }
+}
+
+/// The end that the user asked for after the training.
+fn unreported() -> anyhow::Error {
+    let text = "the training is complete; the same command goes on with scores and report";
+    anyhow::Error::new(Interrupted(text.to_owned()))
 }
 
 /// A picture and sentences that show the program's use.

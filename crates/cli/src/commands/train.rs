@@ -92,7 +92,7 @@ pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
             std::process::exit(i32::from(INTERRUPTED));
         }
         tell!(
-            "\nstopping after this step; once more to stop at once (work since the last checkpoint is lost then)"
+            "\nstopping as soon as what is done can be kept; once more to stop at once and lose it"
         );
     })?;
     Ok(stop)

@@ -132,21 +132,18 @@ impl Engine {
         Ok(Split::for_model(dataset, &self.loaded.file, batch_size)?)
     }
 
-    /// Scores a split, at the model's size and at the pictures' own sizes; `progress` is told how many are done.
+    /// Scores a split, at the model's size and at the pictures' own sizes; `progress` is told how many are done, and may end
+    /// the scoring with an error.
     ///
     /// # Errors
-    /// If the split cannot be read.
+    /// If the split cannot be read, or what `progress` answers.
     pub(crate) fn evaluate(
         &self,
         split: &Split,
-        mut progress: impl FnMut(usize),
-    ) -> Result<Evaluation> {
-        let mut tell = |done, _| {
-            progress(done);
-            Ok(())
-        };
+        mut progress: impl FnMut(usize) -> dmmi_train::Result<()>,
+    ) -> dmmi_train::Result<Evaluation> {
         let LoadedModel { model, device, .. } = &self.loaded;
-        Ok(dmmi_train::evaluate(model, device, split, true, &mut tell)?)
+        dmmi_train::evaluate(model, device, split, true, &mut |done, _| progress(done))
     }
 
     /// Numbers in the network's parameters.
