@@ -46,6 +46,14 @@ fn data_of_other_names_is_scored_and_shown_even_if_it_cannot_be_written() {
     let written = json(&fs::read_to_string(&out).unwrap());
     assert!(fs::read_to_string(root.path().join("scores.md")).unwrap().starts_with("| checkpoint"));
 
+    // In bfloat16: nearly the same.
+    let rounded = json(&eval(&["--out", "-", "--dtype", "bf16"]).succeeds().stdout);
+    let confidence =
+        |written: &serde_json::Value| written["records"][0]["confidence"].as_f64().unwrap();
+    let (exact, rounded_one) = (confidence(&written), confidence(&rounded));
+    assert_eq!((&written["dtype"], &rounded["dtype"]), (&"f32".into(), &"bf16".into()));
+    assert!(exact != rounded_one && (exact - rounded_one).abs() < 0.02, "{exact} {rounded_one}");
+
     // Into a device, where nothing can be beside it.
     let full = eval(&["--out", "/dev/full"]);
     assert_eq!(full.code, Some(1), "{}", full.stderr);

@@ -46,7 +46,7 @@ pub(crate) struct AblateArgs {
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// Where everything goes; made if missing
-    #[arg(long, short, value_name = "DIR", default_value = "runs/ablation")]
+    #[arg(long, short, value_name = "DIR", default_value = "runs/ablation", value_parser = crate::args::folder())]
     pub(crate) out: PathBuf,
     /// Passes over the training split [default: the configuration's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -211,7 +211,7 @@ fn one(entry: &Entry, device: &Device, stop: &Arc<AtomicBool>, quiet: bool) -> R
     let resume = folder.join("checkpoints").exists();
     let options = RunOptions { device: device.clone(), resume, stop: stop.clone() };
     let trained = {
-        let (mut console, mut log) = (Console::new(quiet), RunLog::new(folder));
+        let (mut console, mut log) = (Console::new(quiet, device), RunLog::new(folder));
         let mut observers = Observers(vec![&mut log, &mut console]);
         dmmi_train::train(entry.config.clone(), &options, &mut observers)?
     };

@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use dmmi_train::{Evaluation, LoadedModel, Split, Tables, evaluate, load_model};
+use dmmi_train::{Evaluation, LoadedModel, Split, Tables, evaluate};
 use serde::Serialize;
 
 use super::data::source::FileArgs;
-use crate::device::{DeviceChoice, name};
+use super::predict::engine::load;
+use crate::device::{Arithmetic, DeviceChoice, name};
 use crate::exit::bad_input;
 use crate::file;
 use crate::out::say;
-use crate::progress::{bar, duration, percent};
+use crate::progress::{bar, duration, percent, spinner};
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
@@ -45,6 +46,9 @@ pub(crate) struct EvalArgs {
     /// Where to compute: cpu, cuda, cuda:N or auto
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// Arithmetic; bf16 is quicker on a GPU and less exact
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Arithmetic,
 }
 
 /// What `--out` holds.
@@ -55,6 +59,7 @@ struct Written<'a> {
     data: String,
     left_out: &'a BTreeMap<String, usize>,
     device: String,
+    dtype: Arithmetic,
     markdown: &'a str,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
@@ -66,9 +71,11 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     let out = args.out.as_deref().filter(|_| !to_stdout);
     let beside = out.map(beside).transpose()?.flatten();
     let device = args.device.open()?;
-    let loaded = load_model(&args.checkpoint, &device)?;
+    let loaded = load(&args.checkpoint, &device, args.dtype)?;
     let cfg = args.files.config(&args.data, &args.split);
+    let checking = spinner("reading annotations, checking pictures");
     let split = Split::for_model(&cfg, &loaded.file, args.batch_size as usize)?;
+    drop(checking);
     let progress = bar(split.len() as u64);
     progress.set_prefix("scoring");
     let evaluation = evaluate(&loaded.model, &device, &split, true, &mut |done, _| {
@@ -84,6 +91,7 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
         data,
         left_out: split.left_out(),
         device: name(&device),
+        dtype: args.dtype,
         markdown: &markdown,
         evaluation: &evaluation,
     };

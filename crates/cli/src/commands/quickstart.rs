@@ -17,7 +17,7 @@ use refzom_dataset::DatasetConfig;
 
 use super::predict::{self, engine::Engine};
 use super::{synth, train};
-use crate::device::{self, DeviceChoice};
+use crate::device::{self, Arithmetic, DeviceChoice};
 use crate::exit::Interrupted;
 use crate::file;
 use crate::out::tell;
@@ -36,7 +36,7 @@ Interrupted (Ctrl-C, or killed)? The same command again goes on where it stopped
 overwritten. Writes data/, checkpoints/, test.json, predictions/ and report.html into --out.")]
 pub(crate) struct QuickstartArgs {
     /// Where everything goes; made if missing
-    #[arg(long, short, value_name = "DIR", default_value = "runs/quickstart")]
+    #[arg(long, short, value_name = "DIR", default_value = "runs/quickstart", value_parser = crate::args::folder())]
     pub(crate) out: PathBuf,
     /// A few pictures and steps only: whether everything works, in seconds
     #[arg(long)]
@@ -84,10 +84,10 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
         tell!("1/4  making {} synthetic pictures in {}", plan.synthetic.scenes(), data.display());
         synth::make(plan.synthetic.clone(), &data, &stop)?;
     }
-    tell!("2/4  training from scratch on {}", device::name(&device));
+    tell!("2/4  training from scratch");
     let options = RunOptions { device: device.clone(), resume, stop: stop.clone() };
     let outcome = {
-        let mut console = Console::new(args.quiet);
+        let mut console = Console::new(args.quiet, &device);
         let mut log = RunLog::new(&args.out);
         dmmi_train::train(
             plan.train.clone(),
@@ -101,7 +101,7 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     }
 
     tell!("3/4  scoring the test scenes, which training never saw");
-    let engine = Engine::load(&outcome.checkpoint, &device)?;
+    let engine = Engine::load(&outcome.checkpoint, &device, Arithmetic::F32)?;
     let test = engine.open(&DatasetConfig::new(&data, "test"), plan.train.eval.batch_size)?;
     let evaluation = score(&engine, &test, &stop)?;
     let json = serde_json::to_vec_pretty(&evaluation).context("cannot write the scores")?;

@@ -35,7 +35,7 @@ pub(crate) struct TrainArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Where checkpoints, metrics and the resolved configuration go [default: the configuration's `out`]
-    #[arg(long, short, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR", value_parser = crate::args::folder())]
     pub(crate) out: Option<PathBuf>,
     /// Go on from the newest intact checkpoint of the run's directory
     #[arg(long)]
@@ -71,9 +71,9 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         say!("{}", config.to_toml()?.trim_end())?;
         return Ok(());
     }
-    let options =
-        RunOptions { device: args.device.open()?, resume: args.resume, stop: stop_on_ctrl_c()? };
-    let mut console = Console::new(args.quiet);
+    let device = args.device.open()?;
+    let mut console = Console::new(args.quiet, &device);
+    let options = RunOptions { device, resume: args.resume, stop: stop_on_ctrl_c()? };
     let mut log = RunLog::new(&config.out);
     let clock = Instant::now();
     let (out, score) = (config.out.clone(), config.eval.best_by);
