@@ -313,7 +313,7 @@ mod tests {
         assert_eq!(duration(11_100.0), "3 h 05 min");
         assert_eq!((clock(7.0), clock(11_100.0)), ("0:07".to_owned(), "3:05:00".to_owned()));
         assert_eq!(duration(f64::INFINITY), "0 s");
-        assert_eq!(pace(3.14, Duration::from_secs(9)), "3.1/s ETA 0:09");
+        assert_eq!(pace(3.12, Duration::from_secs(9)), "3.1/s ETA 0:09");
         assert_eq!(pace(0.25, Duration::from_secs(80)), "0.25/s ETA 1:20");
         assert_eq!(pace(0.0, Duration::ZERO), "");
     }

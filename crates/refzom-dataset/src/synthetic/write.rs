@@ -146,12 +146,10 @@ fn make_scenes(
             });
         }
         drop(sender);
-        let mut done = 0;
-        for (index, made) in receiver {
-            done += 1;
+        for (before, (index, made)) in receiver.into_iter().enumerate() {
             let told = made.and_then(|described| {
                 slots[index] = Some(described);
-                progress(done, plan.len())
+                progress(before + 1, plan.len())
             });
             if told.is_err() {
                 stop.store(true, Ordering::Relaxed);
