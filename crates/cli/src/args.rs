@@ -1,5 +1,9 @@
 //! The command line: one subcommand a file of [`crate::commands`], each with its own argument struct.
 
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
@@ -52,12 +56,20 @@ pub(crate) fn parse() -> Cli {
     Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
+/// A folder whose name is written into files: text.
+pub(crate) fn folder() -> impl TypedValueParser<Value = PathBuf> {
+    let text = |name: OsString| name.into_string().map(PathBuf::from);
+    OsStringValueParser::new()
+        .try_map(move |name| text(name).map_err(|_| "the name is not UTF-8; choose another"))
+}
+
 /// `--seed -1` is a value out of range, not an unknown option `-1`.
 fn command() -> clap::Command {
     Cli::command().mut_subcommands(|command| command.allow_negative_numbers(true))
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
@@ -65,5 +77,18 @@ mod tests {
         let wrong = super::command()
             .try_get_matches_from(["dmmi-cli", "synth", "--out", "x", "--seed", "-1"]);
         assert!(wrong.is_err_and(|error| error.to_string().contains("--seed")));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_that_no_file_can_name_is_refused_under_its_option() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::ffi::OsStr::from_bytes(b"a\xff");
+        for command in [["train", "--recipe=quickstart"], ["quickstart", "-q"], ["ablate", "-q"]] {
+            let args = ["dmmi-cli"].into_iter().chain(command).chain(["--out"]);
+            let args = args.map(std::ffi::OsStr::new).chain([name]);
+            let message = super::command().try_get_matches_from(args).unwrap_err().to_string();
+            assert!(message.contains("--out") && message.contains("not UTF-8"), "{message}");
+        }
     }
 }

@@ -3,9 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
+use clap::ValueEnum;
+use serde::Serialize;
 
 use crate::exit::bad_input;
+use crate::out::tell;
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +56,12 @@ impl DeviceChoice {
     pub(crate) fn open(self) -> anyhow::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto => Ok(cuda(0).unwrap_or(Device::Cpu)),
+            Self::Auto => Ok(cuda(0).unwrap_or_else(|error| {
+                if cfg!(feature = "cuda") {
+                    tell!("no GPU is used: {error:#}");
+                }
+                Device::Cpu
+            })),
             Self::Cuda(index) => {
                 if !cfg!(feature = "cuda") {
                     return Err(bad_input!(
@@ -84,10 +92,54 @@ pub(crate) fn name(device: &Device) -> String {
     }
 }
 
+/// The same with what it is: `cpu, 2 threads`, `cuda:0 (NVIDIA H100)`.
+pub(crate) fn describe(device: &Device) -> String {
+    let name = name(device);
+    match model(device) {
+        Some(model) => format!("{name} ({model})"),
+        None => format!("{name}, {} threads", rayon::current_num_threads()),
+    }
+}
+
+/// What a GPU is called by its maker.
+fn model(device: &Device) -> Option<String> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => device.cuda_stream().context().name().ok(),
+        _ => None,
+    }
+}
+
+/// The value of `--dtype`: how a loaded network computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Arithmetic {
+    /// 32-bit floats
+    F32,
+    /// bfloat16; weights, norms, softmax and logits in f32
+    Bf16,
+}
+
+impl Arithmetic {
+    /// The type of activations.
+    pub(crate) fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_cpu_is_described_by_its_threads() {
+        let text = describe(&Device::Cpu);
+        assert!(text.starts_with("cpu, ") && text.ends_with(" threads"), "{text}");
+    }
 
     #[test]
     fn every_spelling_is_read_back() {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::process::ExitCode;
 
+use crate::out::tell;
+
 /// Exit code of a failure that is not the input's fault.
 pub(crate) const FAILURE: u8 = 1;
 /// Exit code of bad input: a file, an argument, a configuration.
@@ -60,10 +62,10 @@ pub(crate) fn report(result: anyhow::Result<()>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if let Some(stop) = error.downcast_ref::<Interrupted>() {
-        eprintln!("stopped: {stop}");
+        tell!("stopped: {stop}");
         return ExitCode::from(INTERRUPTED);
     }
-    eprintln!("error: {}", one_line(&format!("{error:#}")));
+    tell!("error: {}", one_line(&format!("{error:#}")));
     ExitCode::from(if is_bad_input(&error) { BAD_INPUT } else { FAILURE })
 }
 

@@ -3,6 +3,8 @@
 //! Arguments become calls of the library crates; no arithmetic happens here. Exit codes: 0 done, 2 bad input
 //! (a file, an argument, a configuration), 1 anything else, 130 interrupted by the user.
 
+#![warn(clippy::print_stderr)] // out::tell: a broken standard error must end nothing
+
 mod args;
 mod commands;
 mod device;

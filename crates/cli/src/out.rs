@@ -1,4 +1,6 @@
 //! Standard output: results and nothing else. A reader that has seen enough (`| head`) is no failure.
+//!
+//! Standard error: everything else that is said. It is never a reason to end: a training outlives its terminal.
 
 use std::fmt;
 use std::io::{ErrorKind, Write};
@@ -11,6 +13,12 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// `eprintln!` that keeps silent where `eprintln!` panics.
+macro_rules! tell {
+    ($($part:tt)*) => { $crate::out::remark(format_args!($($part)*)) };
+}
+pub(crate) use tell;
+
 const CONTEXT: &str = "cannot write to standard output";
 
 /// Writes a line to standard output.
@@ -19,6 +27,12 @@ const CONTEXT: &str = "cannot write to standard output";
 /// If it is closed, or the disk behind it full.
 pub(crate) fn line(text: fmt::Arguments<'_>) -> anyhow::Result<()> {
     writeln!(std::io::stdout().lock(), "{text}").context(CONTEXT)
+}
+
+/// Writes a line to standard error, if anybody reads it.
+pub(crate) fn remark(text: fmt::Arguments<'_>) {
+    // Closed or full: then there is nowhere left to say so.
+    let _ = std::io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Whether the error is that nobody reads standard output any more.

@@ -3,47 +3,75 @@
 //! Everything goes to standard error, so that results on standard output can be piped. Without a terminal there are no bars,
 //! only a line an epoch.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use candle_core::Device;
 use dmmi_train::{EpochRecord, Evaluation, Observer, PretrainRecord, Result, Start, StepRecord};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// Shows a training run on standard error.
+use crate::device::describe;
+use crate::out::tell;
+
+/// Shows a training run on standard error, by one bar at a time.
 pub(crate) struct Console {
     bar: ProgressBar,
-    evaluation: ProgressBar,
-    pretraining: ProgressBar,
+    shown: Shown,
     quiet: bool,
+    device: String,
     start: Option<Start>,
     rate: Rate,
 }
 
+/// What the bar is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    Pretraining,
+    Steps,
+    Validation,
+}
+
 impl Console {
-    /// `quiet`: no bars, one line an epoch.
-    pub(crate) fn new(quiet: bool) -> Self {
+    /// For a run on `device`. `quiet`: no bars, one line an epoch.
+    pub(crate) fn new(quiet: bool, device: &Device) -> Self {
+        let opening = || spinner("reading annotations, checking pictures");
         Self {
-            bar: ProgressBar::hidden(),
-            evaluation: ProgressBar::hidden(),
-            pretraining: ProgressBar::hidden(),
+            bar: if quiet { ProgressBar::hidden() } else { opening() },
+            shown: Shown::Nothing,
             quiet,
+            device: describe(device),
             start: None,
             rate: Rate::default(),
         }
     }
 
     fn print(&self, line: &str) {
-        let pretraining = self.pretraining.length().is_some() && !self.pretraining.is_finished();
-        let bar = if pretraining { &self.pretraining } else { &self.bar };
-        bar.suspend(|| eprintln!("{line}"));
+        self.bar.suspend(|| tell!("{line}"));
     }
-}
 
-impl Drop for Console {
-    fn drop(&mut self) {
+    /// Puts a bar in the place of another.
+    fn show(&mut self, what: Shown, length: usize) {
+        if self.quiet || self.shown == what {
+            return;
+        }
+        self.hide();
+        self.bar = match what {
+            Shown::Validation => bar(length as u64),
+            _ => loss_bar(length as u64),
+        };
+        self.shown = what;
+    }
+
+    fn hide(&mut self) {
         self.bar.finish_and_clear();
-        self.evaluation.finish_and_clear();
-        self.pretraining.finish_and_clear();
+        self.bar = ProgressBar::hidden();
+        self.shown = Shown::Nothing;
+    }
+
+    fn total_steps(&self) -> usize {
+        self.start.as_ref().map_or(0, |start| start.total_steps)
     }
 }
 
@@ -52,50 +80,47 @@ const NOTABLE_WAIT: f64 = 0.02;
 
 impl Observer for Console {
     fn started(&mut self, start: &Start) -> Result<()> {
+        self.hide();
         let val = start.val_samples.map_or_else(String::new, |n| format!(", {n} for validation"));
         self.print(&format!(
-            "{} expressions for training{val}; {} of {} parameters trained; {} steps an epoch, {} epochs",
+            "on {}: {} expressions for training{val}; {} of {} parameters trained; {} steps an epoch, {} epochs",
+            self.device,
             start.train_samples,
             count(start.trained),
             count(start.parameters),
             start.steps_per_epoch,
             start.epochs
         ));
-        if !self.quiet && start.pretrain_steps == 0 {
-            self.bar = bar(start.total_steps as u64);
+        self.start = Some(start.clone());
+        if start.pretrain_steps == 0 {
+            self.show(Shown::Steps, start.total_steps);
             self.bar.set_position(start.step as u64);
         }
-        self.start = Some(start.clone());
         Ok(())
     }
 
     fn pretraining(&mut self, record: &PretrainRecord) -> Result<()> {
         self.rate.add(record.samples, record.seconds);
-        if self.quiet {
-            return Ok(());
-        }
-        if self.pretraining.length().is_none() {
-            self.pretraining = bar(record.steps as u64);
-            self.pretraining.set_prefix("visual encoder");
-        }
-        self.pretraining.set_message(format!(
+        self.show(Shown::Pretraining, record.steps);
+        self.bar.set_prefix("visual encoder");
+        self.bar.set_message(format!(
             "ETA {} {:.0} img/s loss {:.3} cells right {:.0} %",
             clock(self.rate.seconds_per_step() * record.steps.saturating_sub(record.step) as f64),
             self.rate.samples_per_second(),
             record.loss,
             100.0 * record.accuracy,
         ));
-        self.pretraining.set_position(record.step as u64);
+        self.bar.set_position(record.step as u64);
         if record.step == record.steps {
-            self.pretraining.finish_and_clear();
             self.rate = Rate::default();
-            self.bar = bar(self.start.as_ref().map_or(0, |start| start.total_steps) as u64);
+            self.show(Shown::Steps, self.total_steps());
         }
         Ok(())
     }
 
     fn step(&mut self, record: &StepRecord) -> Result<()> {
         self.rate.add(record.samples, record.seconds);
+        self.show(Shown::Steps, self.total_steps());
         let Some(start) = &self.start else { return Ok(()) };
         let s = &record.stats;
         let left = start.total_steps.saturating_sub(record.step) as f64;
@@ -115,19 +140,14 @@ impl Observer for Console {
     }
 
     fn evaluating(&mut self, done: usize, total: usize) -> Result<()> {
-        if !self.quiet {
-            if done == 0 || self.evaluation.length() != Some(total as u64) {
-                self.evaluation = bar(total as u64);
-                self.evaluation.set_prefix("validation");
-            }
-            self.evaluation.set_position(done as u64);
-        }
+        self.show(Shown::Validation, total);
+        self.bar.set_prefix("validation");
+        self.bar.set_position(done as u64);
         Ok(())
     }
 
     fn evaluated(&mut self, _evaluation: &Evaluation) -> Result<()> {
-        self.evaluation.finish_and_clear();
-        self.evaluation = ProgressBar::hidden();
+        self.hide();
         Ok(())
     }
 
@@ -171,15 +191,38 @@ impl Observer for Console {
     }
 }
 
-/// A bar for work without loss terms: `prefix [===>    ] 12/40`.
+/// A bar for work that is counted: `prefix [===>    ] 12/40 3.1/s ETA 0:09`.
 pub(crate) fn bar(length: u64) -> ProgressBar {
+    styled(length, "{prefix} [{bar:8}] {pos}/{len} {pace}")
+}
+
+/// A bar for steps, whose message tells losses and what is left.
+fn loss_bar(length: u64) -> ProgressBar {
+    styled(length, "{prefix} [{bar:8}] {pos}/{len} {wide_msg}")
+}
+
+fn styled(length: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(8));
-    let style = ProgressStyle::with_template("{prefix} [{bar:8}] {pos}/{len} {wide_msg}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));
+    let style = ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key("pace", |state: &ProgressState, text: &mut dyn fmt::Write| {
+            // Text in memory takes any write.
+            let _ = text.write_str(&pace(state.per_sec(), state.eta()));
+        });
+    bar.set_style(style.progress_chars("=> "));
     bar
 }
 
-/// A turning mark for work whose length is unknown.
+/// `3.1/s ETA 0:09`; nothing before the first piece is done.
+fn pace(per_second: f64, left: Duration) -> String {
+    if per_second <= 0.0 {
+        return String::new();
+    }
+    let digits = if per_second < 1.0 { 2 } else { 1 };
+    format!("{per_second:.digits$}/s ETA {}", clock(left.as_secs_f64()))
+}
+
+/// A turning mark for work whose length is unknown; gone when it is dropped.
 pub(crate) fn spinner(message: &str) -> ProgressBar {
     let spinner = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(8));
     spinner.set_message(message.to_owned());
@@ -270,6 +313,9 @@ mod tests {
         assert_eq!(duration(11_100.0), "3 h 05 min");
         assert_eq!((clock(7.0), clock(11_100.0)), ("0:07".to_owned(), "3:05:00".to_owned()));
         assert_eq!(duration(f64::INFINITY), "0 s");
+        assert_eq!(pace(3.12, Duration::from_secs(9)), "3.1/s ETA 0:09");
+        assert_eq!(pace(0.25, Duration::from_secs(80)), "0.25/s ETA 1:20");
+        assert_eq!(pace(0.0, Duration::ZERO), "");
     }
 
     #[test]

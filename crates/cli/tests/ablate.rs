@@ -77,6 +77,15 @@ fn bad_names_and_folders_are_refused() {
     dmmi(&["ablate", "--out", &shown, "/no/such.toml"], b"").refuses(&["/no/such.toml"]);
     let impossible = ["ablate", "--out", &shown, "dmmi", "--set", "model.contrast=off"];
     dmmi(&impossible, b"").refuses(&["loss.contrastive", "model.contrast"]);
+    for (set, instead) in [("seed=3", "--seed"), ("out=x", "--out"), ("data.val.dir=x", "--out")] {
+        dmmi(&["ablate", "--out", &shown, "--set", set], b"").refuses(&[set, instead]);
+    }
+    let epochs = ["ablate", "--out", &shown, "--epochs", "2", "--set", "schedule.epochs=3"];
+    dmmi(&epochs, b"").refuses(&["schedule.epochs=3", "--epochs"]);
+    let data = dir.path().join("data.toml");
+    fs::write(&data, "base = \"quickstart\"\n").unwrap();
+    dmmi(&["ablate", "--out", &shown, data.to_str().unwrap()], b"").refuses(&["data.toml"]);
+    fs::remove_file(data).unwrap();
     fs::write(dir.path().join("thesis.txt"), "x").unwrap();
     let here = dir.path().display().to_string();
     dmmi(&["ablate", "--mini", "--out", &here, "dmmi"], b"").refuses(&["not empty", "--out"]);

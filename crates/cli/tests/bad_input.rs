@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_dmmi-cli")).args(args).output().unwrap()
@@ -38,6 +38,7 @@ fn options_that_would_be_ignored() {
     refused(&["quickstart", "--mini", "--minutes", "3"], &["--minutes", "--mini"]);
     let convert = ["data", "convert", "data", "--to", "ref_zom", "--out", "x", "--masks", "png"];
     refused(&convert, &["--masks", "ref_zom", "jsonl"]);
+    refused(&["bench", "--checkpoint-activations"], &["--checkpoint-activations", "--mode train"]);
 }
 
 #[test]
@@ -116,6 +117,38 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("cannot write to standard output"), "{text}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_broken_standard_error_changes_no_exit_code() {
+    let (_, closed) = std::io::pipe().unwrap();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for stderr in [closed.into(), Stdio::from(full)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dmmi-cli"));
+        let status =
+            command.args(["train", "--recipe", "nothing"]).stderr(stderr).status().unwrap();
+        assert_eq!(status.code(), Some(2));
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn measurements_are_shown_even_if_they_cannot_be_written() {
+    let bench =
+        ["bench", "--preset", "quickstart", "--device", "cpu", "--iters", "1", "--no-parts"];
+    let with = |more: &[&'static str]| -> Vec<&'static str> {
+        bench.into_iter().chain(more.iter().copied()).collect()
+    };
+    let output = run(&with(&["--json", "/dev/full"]));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("cannot write /dev/full"), "{text}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("first"));
+    let output = run(&with(&["--by-op", "--json", "-"]));
+    serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("all, waiting at each"));
+    refused(&with(&["--json", "/nowhere/x.json"]), &["--json /nowhere/x.json"]);
 }
 
 #[test]

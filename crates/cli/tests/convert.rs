@@ -79,6 +79,12 @@ fn there_and_back() {
     // Nothing is overwritten, and what is missing is asked for.
     refused(&["convert", &at("ours"), &at("back.pth")], &["back.pth", "--force"]);
     refused(&["convert", &at("ours"), &at("folder")], &["folder", ".pth"]);
+    let weights_file = at("ours/model.safetensors");
+    refused(&["convert", &weights_file, &at("folder")], &["folder", "must end in .pth"]);
+    done(&["convert", &weights_file, &at("too.pth")]);
+    refused(&["convert", &at("non.pth"), &at("x")], &["non.pth", "does not exist"]);
+    let ignored = ["convert", &at("ours"), &at("x.pth"), "--vocab", &vocab];
+    refused(&ignored, &["--vocab", "leave it out"]);
     let file = golden("g5_ckpt_zip.pth");
     refused(&["convert", &file, &at("x")], &["g5_ckpt_zip.pth", "8 channels", "heads"]);
     refused(&["convert", &file, &at("x"), "--text-heads", TEXT_HEADS], &["40", "--vocab"]);

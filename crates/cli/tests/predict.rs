@@ -145,6 +145,18 @@ fn same_call_twice_gives_the_same_answer() {
 }
 
 #[test]
+fn bfloat16_gives_nearly_the_same_scores() {
+    let score = |dtype| {
+        let out = path(dtype);
+        predict(&path("scene.png"), &out, &["--text", "the red square", "--dtype", dtype])
+            .succeeds();
+        json(format!("{out}/scene.json"))["predictions"][0]["score"].as_f64().unwrap()
+    };
+    let (exact, rounded) = (score("f32"), score("bf16"));
+    assert!(exact != rounded && (exact - rounded).abs() < 0.02, "{exact} {rounded}");
+}
+
+#[test]
 fn a_second_call_leaves_no_masks_of_the_first() {
     let out = path("fewer");
     let image = path("scene.png");

@@ -88,6 +88,49 @@ fn synth_writes_a_dataset_and_refuses_the_impossible() {
     assert!(!Path::new(&fresh).exists());
 }
 
+/// Starts the program, sends Ctrl-C when `now` says so of its standard error so far, and answers with what it said.
+#[cfg(unix)]
+fn interrupted(args: &[&str], mut now: impl FnMut(&str) -> bool) -> (Option<i32>, String) {
+    use std::io::Read;
+    use std::process::{Command, Stdio};
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dmmi-cli"));
+    let mut child =
+        command.args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut pipe, mut said) = (child.stderr.take().unwrap(), Vec::new());
+    let id = child.id().to_string();
+    let mut byte = [0];
+    while !now(&String::from_utf8_lossy(&said)) && pipe.read(&mut byte).unwrap() == 1 {
+        said.push(byte[0]);
+    }
+    Command::new("kill").args(["-INT", &id]).status().unwrap();
+    pipe.read_to_end(&mut said).unwrap();
+    (child.wait().unwrap().code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interruption_says_what_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("data").display().to_string();
+    let begun = |_: &str| {
+        while fs::read_dir(dir.path()).unwrap().count() == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        true
+    };
+    let (code, said) = interrupted(&["synth", "--train", "100000", "--out", &out], begun);
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("no picture is kept; the same command"), "{said}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    let out = dir.path().join("run").display().to_string();
+    let args = ["quickstart", "--mini", "--quiet", "--device", "cpu", "--out", &out];
+    let (code, said) = interrupted(&args, |said| said.contains("3/4"));
+    assert_eq!(code, Some(130), "{said}");
+    assert!(said.contains("training is complete; the same command"), "{said}");
+    dmmi(&args, b"").succeeds();
+}
+
 /// Splits a line as a POSIX shell does, for words in single quotes without escapes.
 fn shell_words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut any) = (Vec::new(), String::new(), false, false);

@@ -149,3 +149,15 @@ fn killed_and_resumed_equals_undisturbed() {
     };
     assert_eq!(losses(&whole), losses(&broken));
 }
+
+#[test]
+fn a_run_outlives_its_standard_error_and_its_reader() {
+    let root = tempfile::tempdir().unwrap();
+    let config = write_inputs(root.path());
+    let out = root.path().join("run");
+    let (_, closed) = std::io::pipe().unwrap();
+    let (config, out_text) = (config.to_str().unwrap(), out.to_str().unwrap());
+    let args = ["train", "--config", config, "--device", "cpu", "--out", out_text];
+    assert!(program(&args).stderr(closed).status().unwrap().success());
+    final_state(&out);
+}

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use refzom_dataset::DataError;
 use refzom_dataset::mask::Mask;
 use refzom_dataset::refer::{Instances, RefRecord};
 use refzom_dataset::synthetic::{
@@ -416,9 +417,17 @@ fn nothing_is_overwritten_or_left_behind() {
     let message = synthetic.write_to(&dir).unwrap_err().to_string();
     assert!(message.contains("not empty") && message.contains("data"), "{message}");
     let fresh = parent.path().join("fresh");
+    let stopped = synthetic.write_with_progress(parent.path().join("stopped"), |done, _| {
+        if done == 2 { Err(DataError::Stopped) } else { Ok(()) }
+    });
+    assert!(matches!(stopped, Err(DataError::Stopped)));
     let mut calls = Vec::new();
-    let summary =
-        synthetic.write_with_progress(&fresh, |done, all| calls.push((done, all))).unwrap();
+    let summary = synthetic
+        .write_with_progress(&fresh, |done, all| {
+            calls.push((done, all));
+            Ok(())
+        })
+        .unwrap();
     assert_eq!(calls, [(1, 3), (2, 3), (3, 3)]);
     assert_eq!(summary.sentences["train"].total(), 8);
     let names: BTreeSet<String> = std::fs::read_dir(parent.path())

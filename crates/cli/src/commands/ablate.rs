@@ -23,6 +23,7 @@ use super::{synth, train};
 use crate::device::{self, DeviceChoice};
 use crate::exit::{Interrupted, OrBadInput};
 use crate::file;
+use crate::out::tell;
 use crate::progress::{Console, bar, since};
 use plan::{Entry, Plan, Settings};
 
@@ -45,7 +46,7 @@ pub(crate) struct AblateArgs {
     #[arg(value_name = "NAME")]
     pub(crate) names: Vec<String>,
     /// Where everything goes; made if missing
-    #[arg(long, short, value_name = "DIR", default_value = "runs/ablation")]
+    #[arg(long, short, value_name = "DIR", default_value = "runs/ablation", value_parser = crate::args::folder())]
     pub(crate) out: PathBuf,
     /// Passes over the training split [default: the configuration's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -123,17 +124,13 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
     let device = args.device.open()?;
     let plan = Plan::new(&args)?;
     plan.claim()?;
+    let stop = train::stop_on_ctrl_c()?;
     if !plan.data.exists() {
-        eprintln!(
-            "making {} synthetic pictures in {}",
-            plan.synthetic.scenes(),
-            plan.data.display()
-        );
-        synth::make(plan.synthetic.clone(), &plan.data)?;
+        tell!("making {} synthetic pictures in {}", plan.synthetic.scenes(), plan.data.display());
+        synth::make(plan.synthetic.clone(), &plan.data, &stop)?;
     }
     // All are read before any is run: a damaged one is said at once.
     let before = plan.entries.iter().map(Entry::done).collect::<Result<Vec<_>>>()?;
-    let stop = train::stop_on_ctrl_c()?;
     let mut rows: Vec<Row> = Vec::new();
     for (i, (entry, before)) in plan.entries.iter().zip(before).enumerate() {
         let place = format!("{}/{}  {}", i + 1, plan.entries.len(), entry.name);
@@ -146,17 +143,17 @@ pub(crate) fn run(args: AblateArgs) -> Result<()> {
         };
         if let Some(twin) = twin {
             let name = plan.entries[twin].name.clone();
-            eprintln!("{place}: the same configuration as {name}, taken from there");
+            tell!("{place}: the same configuration as {name}, taken from there");
             rows.push(row(Some(name), rows[twin].outcome.clone()));
             continue;
         }
         let outcome = match before {
             Some(outcome) => {
-                eprintln!("{place}: done before");
+                tell!("{place}: done before");
                 outcome
             }
             None => {
-                eprintln!("{place}: {}", entry.title);
+                tell!("{place}: {}", entry.title);
                 one(entry, &device, &stop, args.quiet)?
             }
         };
@@ -214,7 +211,7 @@ fn one(entry: &Entry, device: &Device, stop: &Arc<AtomicBool>, quiet: bool) -> R
     let resume = folder.join("checkpoints").exists();
     let options = RunOptions { device: device.clone(), resume, stop: stop.clone() };
     let trained = {
-        let (mut console, mut log) = (Console::new(quiet), RunLog::new(folder));
+        let (mut console, mut log) = (Console::new(quiet, device), RunLog::new(folder));
         let mut observers = Observers(vec![&mut log, &mut console]);
         dmmi_train::train(entry.config.clone(), &options, &mut observers)?
     };

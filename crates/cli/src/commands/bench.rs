@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use anyhow::Context;
 use candle_core::{DType, Device, Tensor};
 use clap::{Args, ValueEnum};
 use dmmi_model::cost::{Pass, total};
@@ -20,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::{self, DeviceChoice};
 use crate::exit::bad_input;
-use crate::out::say;
+use crate::file;
+use crate::out::{say, tell};
 use report::{Measured, Memory};
 use work::Work;
 
@@ -123,6 +125,15 @@ pub(crate) struct BenchArgs {
 
 /// Runs `bench`.
 pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    if let Some(path) = args.json.as_deref().filter(|_| !to_stdout) {
+        file::check_place("--json", path, b'{')?;
+    }
+    if args.checkpoint_activations && args.mode == BenchMode::Infer {
+        return Err(bad_input!(
+            "--checkpoint-activations is for --mode train; a mask keeps no activations"
+        ));
+    }
     let config = configuration(&args)?;
     let [height, width] = match args.size {
         Some((w, h)) if [w, h].iter().all(|side| (1..=4096).contains(side)) => {
@@ -217,12 +228,18 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         let lines = nn_ops::profile::finish();
         let all: f64 = lines.iter().map(|line| line.ms).sum();
         bar.finish_and_clear();
-        say!("{:<72} {:>9} {:>6} {:>6}", "operation and shape of its result", "ms", "times", "%")?;
+        let mut table = format!(
+            "{:<72} {:>9} {:>6} {:>6}\n",
+            "operation and shape of its result", "ms", "times", "%"
+        );
         for line in lines.iter().take(40) {
             let share = 100.0 * line.ms / all;
-            say!("{:<72} {:>9.3} {:>6} {share:>6.1}", line.name, line.ms, line.count)?;
+            table +=
+                &format!("{:<72} {:>9.3} {:>6} {share:>6.1}\n", line.name, line.ms, line.count);
         }
-        say!("{:<72} {all:>9.3}\n", "all, waiting at each")?;
+        table += &format!("{:<72} {all:>9.3}\n", "all, waiting at each");
+        // Standard output belongs to the JSON then.
+        if to_stdout { tell!("{table}") } else { say!("{table}")? }
     }
     bar.finish_and_clear();
 
@@ -261,19 +278,17 @@ pub(crate) fn run(args: BenchArgs) -> anyhow::Result<()> {
         matmul_gflops: process::matmul_peak(&device, compute)?,
         model: config.model,
     };
+    let text = serde_json::to_string_pretty(&measured)?;
     match &args.json {
-        Some(path) if path.as_os_str() == "-" => {
-            say!("{}", serde_json::to_string_pretty(&measured)?)?;
-        }
+        Some(_) if to_stdout => say!("{text}"),
+        // The file first, the table in any case: whoever reads may stop, and the disk may be full.
         Some(path) => {
-            let text = serde_json::to_string_pretty(&measured)? + "\n";
-            std::fs::write(path, text)
-                .map_err(|error| bad_input!("cannot write {}: {error}", path.display()))?;
-            say!("{}", measured.table().trim_end())?;
+            let saved = file::save(path, format!("{text}\n").as_bytes());
+            let told = say!("{}", measured.table().trim_end());
+            saved.and(told)
         }
-        None => say!("{}", measured.table().trim_end())?,
+        None => say!("{}", measured.table().trim_end()),
     }
-    Ok(())
 }
 
 fn configuration(args: &BenchArgs) -> anyhow::Result<TrainConfig> {
@@ -326,7 +341,9 @@ fn load(work: &Work, path: &Path) -> anyhow::Result<()> {
 }
 
 fn save(path: &Path, tensors: BTreeMap<String, Tensor>) -> anyhow::Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    // A place that cannot be written is told from a full disk here: Candle's error does not say which it was.
+    std::fs::File::create(path).with_context(context)?;
     let tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
-    candle_core::safetensors::save(&tensors, path)
-        .map_err(|error| bad_input!("cannot write {}: {error}", path.display()))
+    candle_core::safetensors::save(&tensors, path).with_context(context)
 }

@@ -51,6 +51,12 @@ pub(crate) struct ConvertArgs {
 
 /// Runs `convert`.
 pub(crate) fn run(args: ConvertArgs) -> anyhow::Result<()> {
+    if !args.from.exists() {
+        return Err(bad_input!(
+            "{} does not exist; name a PyTorch checkpoint, or a checkpoint or run directory of ours",
+            args.from.display()
+        ));
+    }
     if args.to.exists() && !args.force {
         return Err(bad_input!(
             "{} exists; choose another name or give --force",
@@ -64,7 +70,11 @@ pub(crate) fn run(args: ConvertArgs) -> anyhow::Result<()> {
             args.to.display()
         ));
     }
-    if args.from.is_file() { from_release(&args) } else { to_release(&args) }
+    if args.from.is_file() && !is_ours(&args.from) {
+        from_release(&args)
+    } else {
+        to_release(&args)
+    }
 }
 
 fn from_release(args: &ConvertArgs) -> anyhow::Result<()> {
@@ -105,6 +115,19 @@ fn to_release(args: &ConvertArgs) -> anyhow::Result<()> {
             args.to.display()
         ));
     }
+    let ignored = [
+        ("--text-heads", args.text_heads.is_some()),
+        ("--decoder-heads", args.decoder_heads.is_some()),
+        ("--vocab", args.vocab.is_some()),
+        ("--image-size", args.image_size.is_some()),
+        ("--max-words", args.max_words.is_some()),
+    ];
+    if let Some((option, _)) = ignored.iter().find(|(_, given)| *given) {
+        return Err(bad_input!(
+            "{option} is for PyTorch checkpoints; {} says this itself, leave it out",
+            args.from.display()
+        ));
+    }
     let progress = spinner(&format!("reading {}", args.from.display()));
     let loaded = load_model(&args.from, &Device::Cpu)?;
     progress.set_message(format!("writing {}", args.to.display()));
@@ -117,6 +140,12 @@ fn to_release(args: &ConvertArgs) -> anyhow::Result<()> {
     )?;
     say!("written     {}", args.to.display())?;
     Ok(())
+}
+
+/// The weights of a checkpoint folder of ours, which stand for the folder.
+fn is_ours(file: &Path) -> bool {
+    file.file_name().is_some_and(|name| name == "model.safetensors")
+        && file.with_file_name("config.json").is_file()
 }
 
 fn is_torch(path: &Path) -> bool {

@@ -5,15 +5,16 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use dmmi_train::{Evaluation, Split, Tables, evaluate, load_model};
-use refzom_dataset::DatasetConfig;
+use dmmi_train::{Evaluation, LoadedModel, Split, Tables, evaluate};
 use serde::Serialize;
 
-use crate::device::{DeviceChoice, name};
+use super::data::source::FileArgs;
+use super::predict::engine::load;
+use crate::device::{Arithmetic, DeviceChoice, name};
 use crate::exit::bad_input;
 use crate::file;
 use crate::out::say;
-use crate::progress::{bar, duration, percent};
+use crate::progress::{bar, duration, percent, spinner};
 
 /// Arguments of `eval`.
 #[derive(Debug, Args)]
@@ -28,15 +29,14 @@ pub(crate) struct EvalArgs {
     /// A checkpoint directory, a run directory (its best checkpoint, else its newest), or the authors' .pth
     #[arg(long, value_name = "PATH")]
     pub(crate) checkpoint: PathBuf,
-    /// A dataset directory: a refs file, instances.json and an image folder
+    /// Folder of the data set, or its annotation file
     #[arg(long, value_name = "DIR")]
     pub(crate) data: PathBuf,
     /// Which split to score
     #[arg(long, value_name = "NAME", default_value = "test")]
     pub(crate) split: String,
-    /// The refs file, if the directory holds several
-    #[arg(long, value_name = "FILE")]
-    pub(crate) refs: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
     /// Expressions a batch
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=65536))]
     pub(crate) batch_size: u32,
@@ -46,6 +46,9 @@ pub(crate) struct EvalArgs {
     /// Where to compute: cpu, cuda, cuda:N or auto
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// Arithmetic; bf16 is quicker on a GPU and less exact
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Arithmetic,
 }
 
 /// What `--out` holds.
@@ -56,6 +59,7 @@ struct Written<'a> {
     data: String,
     left_out: &'a BTreeMap<String, usize>,
     device: String,
+    dtype: Arithmetic,
     markdown: &'a str,
     #[serde(flatten)]
     evaluation: &'a Evaluation,
@@ -63,12 +67,15 @@ struct Written<'a> {
 
 /// Runs `eval`.
 pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
-    let beside = args.out.as_deref().map(beside).transpose()?.flatten();
+    let to_stdout = args.out.as_deref() == Some(Path::new("-"));
+    let out = args.out.as_deref().filter(|_| !to_stdout);
+    let beside = out.map(beside).transpose()?.flatten();
     let device = args.device.open()?;
-    let loaded = load_model(&args.checkpoint, &device)?;
-    let cfg =
-        DatasetConfig { refs: args.refs.clone(), ..DatasetConfig::new(&args.data, &args.split) };
+    let loaded = load(&args.checkpoint, &device, args.dtype)?;
+    let cfg = args.files.config(&args.data, &args.split);
+    let checking = spinner("reading annotations, checking pictures");
     let split = Split::for_model(&cfg, &loaded.file, args.batch_size as usize)?;
+    drop(checking);
     let progress = bar(split.len() as u64);
     progress.set_prefix("scoring");
     let evaluation = evaluate(&loaded.model, &device, &split, true, &mut |done, _| {
@@ -79,24 +86,45 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     progress.finish_and_clear();
     let data = format!("{}, {}", args.data.display(), args.split);
     let markdown = markdown(&loaded.path.display().to_string(), &data, &evaluation);
-    // The files first: whoever reads the tables may stop reading.
     let written = Written {
         checkpoint: loaded.path.display().to_string(),
         step: loaded.file.step,
         data,
         left_out: split.left_out(),
         device: name(&device),
+        dtype: args.dtype,
         markdown: &markdown,
         evaluation: &evaluation,
     };
-    match (&args.out, &beside) {
-        (Some(out), Some(beside)) => {
-            file::save(out, &serde_json::to_vec_pretty(&written)?)?;
-            file::save(beside, format!("{markdown}\n").as_bytes())?;
-        }
-        (Some(_), None) => return say!("{}", serde_json::to_string_pretty(&written)?),
-        _ => {}
+    if to_stdout {
+        return say!("{}", serde_json::to_string_pretty(&written)?);
     }
+    // The files first: whoever reads the tables may stop reading. The tables in any case: files can be made of them.
+    let saved = out.map_or(Ok(()), |out| save(out, beside.as_deref(), &written));
+    let told = tell_scores(&args, &loaded, &split, &written);
+    saved.and(told)?;
+    match (out, &beside) {
+        (Some(out), Some(beside)) => {
+            say!("written     {} and {}", out.display(), beside.display())
+        }
+        (Some(out), None) => say!("written     {}", out.display()),
+        _ => Ok(()),
+    }
+}
+
+/// The JSON, and the Markdown row beside it.
+fn save(out: &Path, beside: Option<&Path>, written: &Written<'_>) -> anyhow::Result<()> {
+    file::save(out, &serde_json::to_vec_pretty(written)?)?;
+    beside.map_or(Ok(()), |path| file::save(path, format!("{}\n", written.markdown).as_bytes()))
+}
+
+/// What was scored, and the tables.
+fn tell_scores(
+    args: &EvalArgs,
+    loaded: &LoadedModel,
+    split: &Split,
+    written: &Written<'_>,
+) -> anyhow::Result<()> {
     say!(
         "checkpoint  {} ({} steps, {} epochs)",
         loaded.path.display(),
@@ -112,30 +140,27 @@ pub(crate) fn run(args: EvalArgs) -> anyhow::Result<()> {
     for (reason, n) in split.left_out() {
         say!("left out    {n}: {reason}")?;
     }
+    let evaluation = written.evaluation;
     let [h, w] = evaluation.model_size;
     say!("{}", tables(&format!("at model size, {h} x {w}"), &evaluation.at_model_size))?;
     if let Some(original) = &evaluation.at_original_size {
         say!("{}", tables("at original size", original))?;
     }
-    say!("\n{markdown}\n")?;
+    say!("\n{}\n", written.markdown)?;
     say!(
         "{} expressions in {} on {}",
         evaluation.records.len(),
         duration(evaluation.seconds),
-        name(&device)
-    )?;
-    if let (Some(out), Some(beside)) = (&args.out, &beside) {
-        say!("written     {} and {}", out.display(), beside.display())?;
-    }
-    Ok(())
+        written.device
+    )
 }
 
-/// Where the Markdown row goes, beside the JSON in `out`; nowhere if that goes to standard output.
+/// Where the Markdown row goes, beside the JSON in `out`; nowhere if that is a device or a pipe.
 fn beside(out: &Path) -> anyhow::Result<Option<PathBuf>> {
-    if out == Path::new("-") {
+    file::check_place("--out", out, b'{')?;
+    if file::is_stream(out) {
         return Ok(None);
     }
-    file::check_place("--out", out, b'{')?;
     let beside = out.with_extension("md");
     if beside == out {
         return Err(bad_input!(

@@ -14,9 +14,11 @@ use clap::Args;
 use image::ExtendedColorType;
 use refzom_dataset::{Orientation, RgbImage, decode_rgb};
 
-use crate::device::{self, DeviceChoice};
+use crate::device::{self, Arithmetic, DeviceChoice};
 use crate::exit::{OrBadInput, bad_input};
 use crate::file;
+use crate::out::tell;
+use crate::progress::bar;
 use crate::viz::overlay::{Layer, Look, overlay};
 use crate::viz::palette;
 use engine::{Answer, Engine};
@@ -57,6 +59,9 @@ pub(crate) struct PredictArgs {
     /// Where to compute: cpu, cuda, cuda:N or auto
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
+    /// Arithmetic; bf16 is quicker on a GPU and less exact
+    #[arg(long, value_enum, default_value = "f32")]
+    pub(crate) dtype: Arithmetic,
 }
 
 const SCORE_IS: &str = "mean foreground probability over the mask; if nothing is found, the highest foreground probability anywhere";
@@ -81,7 +86,7 @@ pub(crate) fn run(args: PredictArgs) -> Result<()> {
     let texts = texts::collect(&args.text, args.texts_from.as_deref())?;
     let device = args.device.open()?;
     let picture = Picture::load(&args.image)?;
-    let engine = Engine::load(&args.checkpoint, &device)?;
+    let engine = Engine::load(&args.checkpoint, &device, args.dtype)?;
     let names = args.out.as_deref().map(|dir| Names::of(dir, &args.image));
     let done =
         answer(&engine, &device::name(&device), &picture, &texts, names.as_ref(), args.opacity)?;
@@ -151,7 +156,10 @@ fn answer(
         None => 0,
     };
     let prepared = engine.prepare(&picture.rgb)?;
-    let answers = engine.answers(&prepared, texts)?;
+    let bar = bar(texts.len() as u64);
+    bar.set_prefix("expressions");
+    let answers = engine.answers(&prepared, texts, |done| bar.set_position(done as u64))?;
+    bar.finish_and_clear();
     let document = Document {
         image: picture.path.clone(),
         image_fnv1a: picture.digest.clone(),
@@ -244,7 +252,7 @@ fn tell(done: &Done, json_on_stdout: bool) -> Result<()> {
     let Done { document, written, .. } = done;
     for (index, prediction) in document.predictions.iter().enumerate() {
         for notice in &prediction.notices {
-            eprintln!("notice: expression {}: {notice}", index + 1);
+            tell!("notice: expression {}: {notice}", index + 1);
         }
     }
     if json_on_stdout {

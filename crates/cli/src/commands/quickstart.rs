@@ -7,6 +7,7 @@ mod select;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,9 +17,10 @@ use refzom_dataset::DatasetConfig;
 
 use super::predict::{self, engine::Engine};
 use super::{synth, train};
-use crate::device::{self, DeviceChoice};
+use crate::device::{self, Arithmetic, DeviceChoice};
 use crate::exit::Interrupted;
 use crate::file;
+use crate::out::tell;
 use crate::progress::{Console, bar, duration, percent};
 use crate::report::{self, ReportData};
 use plan::{Plan, Settings, State};
@@ -34,7 +36,7 @@ Interrupted (Ctrl-C, or killed)? The same command again goes on where it stopped
 overwritten. Writes data/, checkpoints/, test.json, predictions/ and report.html into --out.")]
 pub(crate) struct QuickstartArgs {
     /// Where everything goes; made if missing
-    #[arg(long, short, value_name = "DIR", default_value = "runs/quickstart")]
+    #[arg(long, short, value_name = "DIR", default_value = "runs/quickstart", value_parser = crate::args::folder())]
     pub(crate) out: PathBuf,
     /// A few pictures and steps only: whether everything works, in seconds
     #[arg(long)]
@@ -71,24 +73,21 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     let resume = match plan.claim()? {
         State::New => false,
         State::Begun => {
-            eprintln!("going on with the unfinished run in {}", args.out.display());
+            tell!("going on with the unfinished run in {}", args.out.display());
             true
         }
     };
 
+    let stop = train::stop_on_ctrl_c()?;
     let data = plan.data_dir();
     if !data.exists() {
-        eprintln!(
-            "1/4  making {} synthetic pictures in {}",
-            plan.synthetic.scenes(),
-            data.display()
-        );
-        synth::make(plan.synthetic.clone(), &data)?;
+        tell!("1/4  making {} synthetic pictures in {}", plan.synthetic.scenes(), data.display());
+        synth::make(plan.synthetic.clone(), &data, &stop)?;
     }
-    eprintln!("2/4  training from scratch on {}", device::name(&device));
-    let options = RunOptions { device: device.clone(), resume, stop: train::stop_on_ctrl_c()? };
+    tell!("2/4  training from scratch");
+    let options = RunOptions { device: device.clone(), resume, stop: stop.clone() };
     let outcome = {
-        let mut console = Console::new(args.quiet);
+        let mut console = Console::new(args.quiet, &device);
         let mut log = RunLog::new(&args.out);
         dmmi_train::train(
             plan.train.clone(),
@@ -101,14 +100,14 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
         return Err(anyhow::Error::new(Interrupted(text)));
     }
 
-    eprintln!("3/4  scoring the test scenes, which training never saw");
-    let engine = Engine::load(&outcome.checkpoint, &device)?;
+    tell!("3/4  scoring the test scenes, which training never saw");
+    let engine = Engine::load(&outcome.checkpoint, &device, Arithmetic::F32)?;
     let test = engine.open(&DatasetConfig::new(&data, "test"), plan.train.eval.batch_size)?;
-    let evaluation = score(&engine, &test)?;
+    let evaluation = score(&engine, &test, &stop)?;
     let json = serde_json::to_vec_pretty(&evaluation).context("cannot write the scores")?;
     file::save(&args.out.join("test.json"), &json)?;
 
-    eprintln!("4/4  report and example");
+    tell!("4/4  report and example");
     let done = Done {
         plan: &plan,
         outcome: &outcome,
@@ -129,6 +128,9 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
             &plan.predictions_dir(),
         )?;
     }
+    if stop.load(Ordering::Relaxed) {
+        return Err(unreported());
+    }
     // Last: the report's presence says that the run is complete.
     report::write(&page, &plan.report())?;
     finish(&page, &plan, example.as_ref(), clock.elapsed())
@@ -145,12 +147,24 @@ struct Done<'a> {
     resumed: bool,
 }
 
-fn score(engine: &Engine, split: &Split) -> Result<Evaluation> {
+fn score(engine: &Engine, split: &Split, stop: &AtomicBool) -> Result<Evaluation> {
     let bar = bar(split.len() as u64);
     bar.set_prefix("test");
-    let evaluation = engine.evaluate(split, |done| bar.set_position(done as u64))?;
+    let evaluation = engine.evaluate(split, |done| {
+        bar.set_position(done as u64);
+        if stop.load(Ordering::Relaxed) { Err(dmmi_train::Error::Interrupted) } else { Ok(()) }
+    });
     bar.finish_and_clear();
-    Ok(evaluation)
+    match evaluation {
+        Err(dmmi_train::Error::Interrupted) => Err(unreported()),
+        other => Ok(other?),
+    }
+}
+
+/// The end that the user asked for after the training.
+fn unreported() -> anyhow::Error {
+    let text = "the training is complete; the same command goes on with scores and report";
+    anyhow::Error::new(Interrupted(text.to_owned()))
 }
 
 /// A picture and sentences that show the program's use.

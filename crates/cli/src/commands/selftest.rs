@@ -15,6 +15,7 @@ use super::bench::work::Work;
 use crate::device::{self, DeviceChoice};
 use crate::exit::{OrBadInput, bad_input};
 use crate::out::say;
+use crate::progress::{bar, spinner};
 
 /// Steps of training that are compared.
 const STEPS: usize = 20;
@@ -91,7 +92,9 @@ pub(crate) fn run(args: SelftestArgs) -> anyhow::Result<()> {
 
 fn ops(device: &Device, name: &str) -> anyhow::Result<usize> {
     let started = Instant::now();
+    let waiting = spinner("operations");
     let verdicts = nn_ops::selftest::run(device)?;
+    drop(waiting);
     let mut misses = 0;
     for verdict in &verdicts {
         if !verdict.ok() {
@@ -133,7 +136,9 @@ fn golden(device: &Device, name: &str, dir: &Path, case: Option<&str>) -> anyhow
     let (mut misses, mut compared) = (0, 0);
     for (title, precision) in [("f32", Precision::F32), ("mixed precision", Precision::Bf16)] {
         let started = Instant::now();
+        let waiting = spinner(&format!("reference cases, {title}"));
         let report = dmmi_parity::run_directory_on(device, dir, precision, case, Printing::Misses)?;
+        drop(waiting);
         misses += report.misses();
         compared += report.lines.len();
         if report.lines.is_empty() {
@@ -169,9 +174,12 @@ fn losses(
         Inputs::new(8, (64, 64), tokens, config.model.text.vocab_size, DType::F32, device)?;
     let mut work =
         Work::new(config, BenchMode::Train, (DType::F32, compute), checkpoint, inputs, device)?;
+    let bar = bar(STEPS as u64);
+    bar.set_prefix(format!("steps on {}", device::name(device)));
     let mut losses = Vec::with_capacity(STEPS);
     for _ in 0..STEPS {
         losses.extend(work.step()?.map(f64::from));
+        bar.inc(1);
     }
     Ok(losses)
 }

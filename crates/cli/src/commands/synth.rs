@@ -1,14 +1,16 @@
 //! `dmmi-cli synth`: a synthetic dataset in Ref-ZOM's on-disk layout.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use dmmi_train::TrainConfig;
+use refzom_dataset::DataError;
 use refzom_dataset::synthetic::{KindCounts, SyntheticConfig, SyntheticRefZom, SyntheticSummary};
 
-use crate::exit::OrBadInput;
+use crate::exit::{Interrupted, OrBadInput};
 use crate::progress::bar;
 
 /// Arguments of `synth`.
@@ -96,18 +98,23 @@ pub(crate) fn run(args: SynthArgs) -> Result<()> {
         (config.width, config.height) = (width, height);
     }
     let out = args.out;
-    let summary = make(config, &out)?;
+    let stop = super::train::stop_on_ctrl_c()?;
+    let summary = make(config, &out, &stop)?;
     let mut stdout = std::io::stdout().lock();
     write!(stdout, "{}", table(&summary))
         .and_then(|()| writeln!(stdout, "\nwritten to {}", out.display()))
         .context("cannot write to standard output")
 }
 
-/// Writes the dataset with a progress bar on the terminal.
+/// Writes the dataset with a progress bar on the terminal, until `stop` is set.
 ///
 /// # Errors
-/// As [`SyntheticRefZom::write_to`], as bad input where the settings or the folder are at fault.
-pub(crate) fn make(config: SyntheticConfig, out: &std::path::Path) -> Result<SyntheticSummary> {
+/// As [`SyntheticRefZom::write_to`], as bad input where the settings or the folder are at fault. Interrupted: `stop`.
+pub(crate) fn make(
+    config: SyntheticConfig,
+    out: &Path,
+    stop: &AtomicBool,
+) -> Result<SyntheticSummary> {
     if let Some(parent) = out.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent)
             .with_context(|| format!("cannot make {}", parent.display()))
@@ -116,8 +123,15 @@ pub(crate) fn make(config: SyntheticConfig, out: &std::path::Path) -> Result<Syn
     let bar = bar(config.scenes() as u64);
     bar.set_prefix("pictures");
     let synthetic = SyntheticRefZom::new(config).or_bad_input()?;
-    let summary = synthetic.write_with_progress(out, |done, _| bar.set_position(done as u64));
+    let summary = synthetic.write_with_progress(out, |done, _| {
+        bar.set_position(done as u64);
+        if stop.load(Ordering::Relaxed) { Err(DataError::Stopped) } else { Ok(()) }
+    });
     bar.finish_and_clear();
+    if let Err(DataError::Stopped) = summary {
+        let text = "no picture is kept; the same command makes them anew".to_owned();
+        return Err(anyhow::Error::new(Interrupted(text)));
+    }
     Ok(summary?)
 }
 

@@ -10,7 +10,7 @@ use dmmi_train::{Ended, Observers, Outcome, RunLog, RunOptions, Score, TrainConf
 
 use crate::device::DeviceChoice;
 use crate::exit::{INTERRUPTED, Interrupted, bad_input};
-use crate::out::say;
+use crate::out::{say, tell};
 use crate::progress::{Console, percent, since};
 
 /// Arguments of `train`.
@@ -35,7 +35,7 @@ pub(crate) struct TrainArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Where checkpoints, metrics and the resolved configuration go [default: the configuration's `out`]
-    #[arg(long, short, value_name = "DIR")]
+    #[arg(long, short, value_name = "DIR", value_parser = crate::args::folder())]
     pub(crate) out: Option<PathBuf>,
     /// Go on from the newest intact checkpoint of the run's directory
     #[arg(long)]
@@ -71,9 +71,9 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         say!("{}", config.to_toml()?.trim_end())?;
         return Ok(());
     }
-    let options =
-        RunOptions { device: args.device.open()?, resume: args.resume, stop: stop_on_ctrl_c()? };
-    let mut console = Console::new(args.quiet);
+    let device = args.device.open()?;
+    let mut console = Console::new(args.quiet, &device);
+    let options = RunOptions { device, resume: args.resume, stop: stop_on_ctrl_c()? };
     let mut log = RunLog::new(&config.out);
     let clock = Instant::now();
     let (out, score) = (config.out.clone(), config.eval.best_by);
@@ -91,8 +91,8 @@ pub(crate) fn stop_on_ctrl_c() -> anyhow::Result<Arc<AtomicBool>> {
         if flag.swap(true, Ordering::SeqCst) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        eprintln!(
-            "\nstopping after this step; once more to stop at once (work since the last checkpoint is lost then)"
+        tell!(
+            "\nstopping as soon as what is done can be kept; once more to stop at once and lose it"
         );
     })?;
     Ok(stop)

@@ -47,7 +47,7 @@ pub struct DataConfig {
     /// checkpoint is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub val: Option<ValConfig>,
-    /// The split `quickstart` and `eval` report on; training never looks at it.
+    /// The split `ablate` reports on; training looks at it for leaks only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test: Option<DatasetConfig>,
     /// Other splits whose pictures must not be trained on, such as the test splits of RefCOCO+ and RefCOCOg.

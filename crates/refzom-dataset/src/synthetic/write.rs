@@ -53,17 +53,18 @@ impl SyntheticRefZom {
     /// `dir` holds something already, the disk refuses, or no scene satisfies the config. Nothing
     /// is left behind then.
     pub fn write_to(&self, dir: impl AsRef<Path>) -> Result<SyntheticSummary, DataError> {
-        self.write_with_progress(dir, |_, _| {})
+        self.write_with_progress(dir, |_, _| Ok(()))
     }
 
-    /// [`Self::write_to`], calling `progress(done, scenes)` after each scene.
+    /// [`Self::write_to`], calling `progress(done, scenes)` after each scene; it may end the writing with an error, such as
+    /// [`DataError::Stopped`], and then nothing is left behind.
     ///
     /// # Errors
-    /// As [`Self::write_to`].
+    /// As [`Self::write_to`], or what `progress` answers.
     pub fn write_with_progress(
         &self,
         dir: impl AsRef<Path>,
-        progress: impl FnMut(usize, usize),
+        progress: impl FnMut(usize, usize) -> Result<(), DataError>,
     ) -> Result<SyntheticSummary, DataError> {
         write_whole(dir.as_ref(), |partial| self.write_files(partial, progress))
     }
@@ -71,7 +72,7 @@ impl SyntheticRefZom {
     fn write_files(
         &self,
         dir: &Path,
-        mut progress: impl FnMut(usize, usize),
+        mut progress: impl FnMut(usize, usize) -> Result<(), DataError>,
     ) -> Result<SyntheticSummary, DataError> {
         let images = dir.join("images");
         fs::create_dir_all(&images).map_err(|e| DataError::write(&images, e))?;
@@ -120,7 +121,7 @@ fn make_scenes(
     cfg: &SyntheticConfig,
     plan: &[(&str, Vec<Kind>)],
     images: &Path,
-    progress: &mut impl FnMut(usize, usize),
+    progress: &mut impl FnMut(usize, usize) -> Result<(), DataError>,
 ) -> Result<Vec<Described>, DataError> {
     let threads =
         std::thread::available_parallelism().map_or(1, usize::from).min(plan.len()).max(1);
@@ -145,17 +146,15 @@ fn make_scenes(
             });
         }
         drop(sender);
-        let mut done = 0;
-        for (index, made) in receiver {
-            match made {
-                Ok(described) => slots[index] = Some(described),
-                Err(error) => {
-                    stop.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
+        for (before, (index, made)) in receiver.into_iter().enumerate() {
+            let told = made.and_then(|described| {
+                slots[index] = Some(described);
+                progress(before + 1, plan.len())
+            });
+            if told.is_err() {
+                stop.store(true, Ordering::Relaxed);
+                return told;
             }
-            done += 1;
-            progress(done, plan.len());
         }
         Ok(())
     })?;

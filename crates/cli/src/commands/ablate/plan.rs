@@ -18,6 +18,9 @@ pub(super) const RESULT: &str = "result.json";
 /// File of the settings in `--out`.
 const MARKER: &str = "settings.json";
 
+/// Folder of the pictures in `--out`, beside a folder a run.
+const DATA: &str = "data";
+
 /// What every run of a folder shares.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -63,12 +66,25 @@ impl Plan {
         let preset = if args.mini { Preset::Mini } else { Preset::Quickstart };
         let mut synthetic = SyntheticConfig { seed: args.seed, ..preset.config() };
         synthetic.train_scenes = args.pictures.map_or(synthetic.train_scenes, |n| n as usize);
-        let data = args.out.join("data");
+        let data = args.out.join(DATA);
         let names = if args.names.is_empty() {
             recipes::ABLATIONS.map(String::from).to_vec()
         } else {
             args.names.clone()
         };
+        for set in &args.set {
+            let key = set.split('=').next().unwrap_or_default().trim();
+            let instead = match key {
+                "seed" => "--seed",
+                "out" => "--out",
+                "schedule.epochs" if args.epochs.is_some() => "--epochs alone",
+                "data.train.dir" | "data.val.dir" | "data.test.dir" => {
+                    "--pictures and --seed; every run sees the data made in --out"
+                }
+                _ => continue,
+            };
+            return Err(bad_input!("--set {set}: would be ignored; use {instead}"));
+        }
         let mut entries: Vec<Entry> = Vec::with_capacity(names.len());
         for given in &names {
             let entry = Entry::read(given, &args.out, &data, &settings)?;
@@ -121,6 +137,11 @@ impl Entry {
                 .with_context(|| format!("cannot read {given}"))
                 .or_bad_input()?;
             let stem = Path::new(given).file_stem().unwrap_or_default().to_string_lossy();
+            if stem == DATA {
+                return Err(bad_input!(
+                    "{given}: {DATA} is the folder of the pictures; give the file another name"
+                ));
+            }
             (stem.into_owned(), text, given.to_owned())
         } else {
             let text = recipes::ablation(given).ok_or_else(|| {

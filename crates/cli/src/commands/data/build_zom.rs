@@ -14,6 +14,7 @@ use refzom_dataset::synthetic::KindCounts;
 
 use super::source::parse_share;
 use crate::exit::bad_input;
+use crate::out::tell;
 use crate::progress::bar;
 
 /// Arguments of `data build-zom`.
@@ -25,6 +26,7 @@ use crate::progress::bar;
 
 DIR is searched for instances*.json, captions*.json, refs*.p, hand*.jsonl, hand*.csv in it and in annotations/, and for the
 folders images, trainval2014, train2014, val2014, train2017, val2017. A kind of file that is named by an option is not searched for.
+What an option names is looked for in DIR, then in the current directory.
 
 Without counts: Ref-ZOM's (56,972 one, 21,290 many, 11,937 zero), or as many as the files allow in these proportions.
 The folder written holds refs(final).p, instances.json, images/ (links), provenance.jsonl (a line a sentence), summary.json,
@@ -162,6 +164,7 @@ impl BuildZomArgs {
             images: self.images.clone(),
         };
         if let Some(dir) = &self.dir {
+            folder::place(&mut inputs, dir);
             folder::fill(&mut inputs, dir)?;
         }
         if inputs.instances.is_empty() {
@@ -220,10 +223,10 @@ pub(crate) fn run(args: BuildZomArgs) -> Result<()> {
     write!(stdout, "{text}\nwritten to {}\n", args.out.display())
         .context("cannot write to standard output")?;
     for line in &plan.report.bad_lines {
-        eprintln!("left out: {line}");
+        tell!("left out: {line}");
     }
     for name in plan.catalog.unknown_categories() {
-        eprintln!("category {name:?} is not one of COCO's 80: no prompt and no check knows it");
+        tell!("category {name:?} is not one of COCO's 80: no prompt and no check knows it");
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use refzom_dataset::TargetKind;
 
 use super::source::SourceArgs;
 use crate::exit::bad_input;
+use crate::out::tell;
 use crate::report::save;
 
 /// Arguments of `data gallery`.
@@ -93,14 +94,14 @@ pub(crate) fn run(args: GalleryArgs) -> Result<()> {
     };
     save(&args.out, &page::render(&facts, &shown)?)?;
     for fault in &shown.faults {
-        eprintln!("not shown: {fault}");
+        tell!("not shown: {fault}");
     }
     if !rejected.is_empty() {
-        eprintln!(
+        tell!(
             "{} faulty records or sentences are not shown; `dmmi-cli data doctor` lists them",
             rejected.len()
         );
     }
-    eprintln!("{} expressions written to {}", shown.samples.len(), args.out.display());
+    tell!("{} expressions written to {}", shown.samples.len(), args.out.display());
     Ok(())
 }

@@ -4,7 +4,7 @@ mod build_zom;
 mod convert;
 mod doctor;
 mod gallery;
-mod source;
+pub(crate) mod source;
 mod split;
 mod stats;
 

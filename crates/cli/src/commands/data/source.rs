@@ -1,7 +1,7 @@
 //! Which data set a `data` command reads, and where it writes: the arguments they share.
 
 use std::convert::Infallible;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use anyhow::Result;
@@ -17,6 +17,13 @@ pub(crate) struct SourceArgs {
     /// Folder of the data set, or its annotation file
     #[arg(value_name = "DIR")]
     pub(crate) dir: PathBuf,
+    #[command(flatten)]
+    pub(crate) files: FileArgs,
+}
+
+/// What a data set's files are and where they lie, if their names do not tell.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct FileArgs {
     /// What the annotations are, if their names do not tell: refer (RefCOCO/+/g), ref_zom, grefcoco, grefcoco_pickle, jsonl, csv
     #[arg(long, value_name = "FORMAT")]
     pub(crate) format: Option<Format>,
@@ -31,16 +38,23 @@ pub(crate) struct SourceArgs {
     pub(crate) images: Option<PathBuf>,
 }
 
-impl SourceArgs {
-    /// As the library's readers want it.
-    pub(crate) fn config(&self, split: &str) -> DatasetConfig {
+impl FileArgs {
+    /// A split of the data set in `dir`, as the library's readers want it.
+    pub(crate) fn config(&self, dir: &Path, split: &str) -> DatasetConfig {
         DatasetConfig {
             format: self.format,
             refs: self.refs.clone(),
             instances: self.instances.clone(),
             images: self.images.clone(),
-            ..DatasetConfig::new(&self.dir, split)
+            ..DatasetConfig::new(dir, split)
         }
+    }
+}
+
+impl SourceArgs {
+    /// As the library's readers want it.
+    pub(crate) fn config(&self, split: &str) -> DatasetConfig {
+        self.files.config(&self.dir, split)
     }
 
     /// Reads a split, and what had to be left out.

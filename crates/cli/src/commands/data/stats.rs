@@ -9,6 +9,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use refzom_dataset::stats::{Distribution, Statistics, Tally};
 
 use super::source::{OutputPath, SourceArgs};
+use crate::out::tell;
 use crate::progress::bar;
 use crate::report::{STYLE, save};
 use crate::viz::bars::{Bar, Panel, sheet};
@@ -70,7 +71,7 @@ pub(crate) fn run(args: StatsArgs) -> Result<()> {
     };
     writeln!(std::io::stdout().lock(), "{text}").context("cannot write to standard output")?;
     if !rejected.is_empty() {
-        eprintln!(
+        tell!(
             "{} faulty records or sentences are not counted; `dmmi-cli data doctor {name}` lists them",
             rejected.len()
         );

@@ -10,6 +10,8 @@ use refzom_dataset::{DatasetConfig, Encoded, ExpressionTokenizer, ImageTransform
 
 use super::found::{Found, at_size};
 use super::texts;
+use crate::device::Arithmetic;
+use crate::progress::spinner;
 
 /// Expressions that are answered together: more would cost memory (about 0.2 GB each at Swin-B, 480 pixels).
 const TOGETHER: usize = 8;
@@ -38,12 +40,12 @@ pub(crate) struct Answer {
 }
 
 impl Engine {
-    /// Loads what `checkpoint` means: a checkpoint folder, or a run's folder (its best checkpoint).
+    /// Loads what `checkpoint` means ([`load`]), with its tokenizer.
     ///
     /// # Errors
     /// Bad input: no checkpoint there, a damaged one, or weights of another configuration.
-    pub(crate) fn load(checkpoint: &Path, device: &Device) -> Result<Self> {
-        let loaded = dmmi_train::load_model(checkpoint, device)?;
+    pub(crate) fn load(checkpoint: &Path, device: &Device, arithmetic: Arithmetic) -> Result<Self> {
+        let loaded = load(checkpoint, device, arithmetic)?;
         let file = &loaded.file;
         let tokenizer = ExpressionTokenizer::from_vocab_str(&file.vocab, file.max_words)
             .with_context(|| format!("vocabulary of {}", loaded.path.display()))?;
@@ -80,7 +82,7 @@ impl Engine {
     }
 
     /// Finds what each expression means in the picture. What the network computes of the picture alone it computes once
-    /// for up to [`TOGETHER`] expressions.
+    /// for up to [`TOGETHER`] expressions. `progress` is told how many are answered.
     ///
     /// # Errors
     /// If an expression cannot be tokenized, or the network's output is not finite.
@@ -88,6 +90,7 @@ impl Engine {
         &self,
         picture: &Prepared,
         expressions: &[String],
+        mut progress: impl FnMut(usize),
     ) -> Result<Vec<Answer>> {
         let encode =
             |text: &String| self.tokenizer.encode(text).with_context(|| texts::short(text));
@@ -110,6 +113,7 @@ impl Engine {
                 let notices = self.notices(text, encoded);
                 answers.push(Answer { found, milliseconds, notices });
             }
+            progress(answers.len());
         }
         Ok(answers)
     }
@@ -133,22 +137,19 @@ impl Engine {
         Ok(Split::for_model(dataset, &self.loaded.file, batch_size)?)
     }
 
-    /// Scores a split, at the model's size and at the pictures' own sizes; `progress` is told how many are done.
+    /// Scores a split, at the model's size and at the pictures' own sizes; `progress` is told how many are done, and may end
+    /// the scoring with an error.
     ///
     /// # Errors
-    /// If the split cannot be read.
+    /// If the split cannot be read, or what `progress` answers.
     pub(crate) fn evaluate(
         &self,
         split: &Split,
-        mut progress: impl FnMut(usize),
-    ) -> Result<Evaluation> {
-        let mut tell = |done, _| {
-            progress(done);
-            Ok(())
-        };
+        mut progress: impl FnMut(usize) -> dmmi_train::Result<()>,
+    ) -> dmmi_train::Result<Evaluation> {
         let LoadedModel { model, device, path, .. } = &self.loaded;
-        dmmi_train::evaluate(model, device, split, true, &mut tell)
-            .map_err(|error| error.of_checkpoint(path).into())
+        dmmi_train::evaluate(model, device, split, true, &mut |done, _| progress(done))
+            .map_err(|error| error.of_checkpoint(path))
     }
 
     /// Numbers in the network's parameters.
@@ -192,6 +193,21 @@ impl Engine {
         }
         words
     }
+}
+
+/// Loads what `checkpoint` means: a checkpoint folder, a run's folder (its best checkpoint), or a file of the authors; with a
+/// spinner on the terminal.
+///
+/// # Errors
+/// As [`dmmi_train::load_model`].
+pub(crate) fn load(
+    checkpoint: &Path,
+    device: &Device,
+    arithmetic: Arithmetic,
+) -> dmmi_train::Result<LoadedModel> {
+    let _waiting = spinner(&format!("loading {}", checkpoint.display()));
+    let loaded = dmmi_train::load_model(checkpoint, device)?;
+    Ok(LoadedModel { model: loaded.model.compute_in(arithmetic.dtype()), ..loaded })
 }
 
 /// Fewer pieces than this is no vocabulary of a language: BERT has 30,522.

@@ -54,7 +54,7 @@ fn card(engine: &Engine, dataset: &Dataset, record: &Record) -> Result<Card> {
     let picture = load_rgb(&sample.image_path, Orientation::Ignore)?;
     let truth = dataset.mask(record.index)?;
     let sentence = std::slice::from_ref(&record.expression);
-    let answers = engine.answers(&engine.prepare(&picture)?, sentence)?;
+    let answers = engine.answers(&engine.prepare(&picture)?, sentence, |_| ())?;
     let answer = answers.first().context("no answer to the sentence")?;
     let predicted = &answer.found.mask;
     // Small pictures are drawn enlarged, or the outline would hide what it surrounds.

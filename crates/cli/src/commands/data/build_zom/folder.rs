@@ -9,6 +9,17 @@ use refzom_dataset::build_zom::ZomInputs;
 const IMAGE_FOLDERS: [&str; 6] =
     ["images", "trainval2014", "train2014", "val2014", "train2017", "val2017"];
 
+/// Where the files and folders that options name lie: in `dir` if they are there, else as named.
+pub(super) fn place(inputs: &mut ZomInputs, dir: &Path) {
+    let ZomInputs { instances, captions, refs, hand_written, images, decisions } = inputs;
+    for path in [instances, captions, refs, hand_written, images, decisions].into_iter().flatten() {
+        let inside = dir.join(&*path);
+        if inside.exists() {
+            *path = inside;
+        }
+    }
+}
+
 /// Adds the files of `dir` and `dir/annotations` to the kinds of input that are still empty.
 ///
 /// # Errors
@@ -80,5 +91,17 @@ mod tests {
         );
         assert!(inputs.images[0].ends_with("train2014"));
         assert!(fill(&mut inputs, &dir.path().join("nowhere")).is_err());
+    }
+
+    #[test]
+    fn named_files_are_looked_for_in_the_folder_first() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("refs(unc).p"), "").unwrap();
+        let mut inputs = ZomInputs {
+            refs: vec!["refs(unc).p".into(), "elsewhere.p".into()],
+            ..ZomInputs::default()
+        };
+        place(&mut inputs, dir.path());
+        assert_eq!(inputs.refs, [dir.path().join("refs(unc).p"), PathBuf::from("elsewhere.p")]);
     }
 }
