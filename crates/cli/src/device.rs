@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use candle_core::{DType, Device};
 use clap::ValueEnum;
+use dmmi_train::TrainConfig;
 use serde::Serialize;
 
 use crate::exit::bad_input;
@@ -101,6 +102,18 @@ pub(crate) fn describe(device: &Device) -> String {
     }
 }
 
+/// Sets in how many parts a run of ours computes its steps. Parts are for several CPU cores; a GPU has enough to do with a
+/// whole batch, and only a whole one is recorded. They decide what batch norm and the contrastive loss see: a run that has
+/// begun keeps its own, wherever it goes on.
+pub(crate) fn set_parts(run: &mut TrainConfig, device: &Device) {
+    // Unreadable: what resumes the run says so.
+    if let Ok(begun) = TrainConfig::from_file(run.out.join("config.toml"), &[]) {
+        run.schedule.parts = begun.schedule.parts;
+    } else if device.is_cuda() {
+        run.schedule.parts = 1;
+    }
+}
+
 /// What a GPU is called by its maker.
 fn model(device: &Device) -> Option<String> {
     match device {
@@ -139,6 +152,24 @@ mod tests {
     fn the_cpu_is_described_by_its_threads() {
         let text = describe(&Device::Cpu);
         assert!(text.starts_with("cpu, ") && text.ends_with(" threads"), "{text}");
+    }
+
+    #[test]
+    fn a_run_keeps_the_parts_it_began_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let recipe = dmmi_train::recipes::get("quickstart").unwrap();
+        let mut run = TrainConfig::from_toml(recipe, "quickstart", &[]).unwrap();
+        run.out = dir.path().to_path_buf();
+        let parts = run.schedule.parts;
+        set_parts(&mut run, &Device::Cpu);
+        assert_eq!(run.schedule.parts, parts);
+        let begun = TrainConfig {
+            schedule: dmmi_train::ScheduleConfig { parts: 3, ..run.schedule.clone() },
+            ..run.clone()
+        };
+        std::fs::write(dir.path().join("config.toml"), begun.to_toml().unwrap()).unwrap();
+        set_parts(&mut run, &Device::Cpu);
+        assert_eq!(run.schedule.parts, 3);
     }
 
     #[test]

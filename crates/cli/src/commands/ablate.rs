@@ -208,12 +208,14 @@ fn earlier(out: &Path) -> Result<Vec<Row>> {
 /// Trains and scores one configuration, going on where an earlier command stopped.
 fn one(entry: &Entry, device: &Device, stop: &Arc<AtomicBool>, quiet: bool) -> Result<Outcome> {
     let folder = &entry.config.out;
+    let mut config = entry.config.clone();
+    device::set_parts(&mut config, device);
     let resume = folder.join("checkpoints").exists();
     let options = RunOptions { device: device.clone(), resume, stop: stop.clone() };
     let trained = {
         let (mut console, mut log) = (Console::new(quiet, device), RunLog::new(folder));
         let mut observers = Observers(vec![&mut log, &mut console]);
-        dmmi_train::train(entry.config.clone(), &options, &mut observers)?
+        dmmi_train::train(config, &options, &mut observers)?
     };
     let interrupted = |what: String| {
         let text = format!("{what} of {}; the same command goes on from there", entry.name);

@@ -65,8 +65,7 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
     let settings = Settings { mini: args.mini, minutes: args.minutes, seed: args.seed };
     let mut plan = Plan::new(&args.out, settings)?;
     if device.is_cuda() {
-        // Parts are for several CPU cores; a GPU has enough to do with a whole batch, and is not to wait for the next.
-        plan.train.schedule.parts = 1;
+        // It is not to wait for the next batch.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         plan.train.data.workers = cores.min(4);
     }
@@ -77,6 +76,7 @@ pub(crate) fn run(args: QuickstartArgs) -> Result<()> {
             true
         }
     };
+    device::set_parts(&mut plan.train, &device);
 
     let stop = train::stop_on_ctrl_c()?;
     let data = plan.data_dir();

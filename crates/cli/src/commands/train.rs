@@ -72,6 +72,12 @@ pub(crate) fn run(args: TrainArgs) -> anyhow::Result<()> {
         return Ok(());
     }
     let device = args.device.open()?;
+    if device.is_cuda() && config.schedule.parts > 1 {
+        tell!(
+            "schedule.parts = {} serves CPU cores; on a GPU steps in one part are faster, because they are recorded",
+            config.schedule.parts
+        );
+    }
     let mut console = Console::new(args.quiet, &device);
     let options = RunOptions { device, resume: args.resume, stop: stop_on_ctrl_c()? };
     let mut log = RunLog::new(&config.out);
