@@ -21,7 +21,7 @@ pub fn dropout(xs: &Tensor, p: f64, mode: Mode) -> Result<Tensor> {
         Mode::Train(noise) if p > 0.0 => {
             let n = xs.elem_count();
             match kernel::plan(xs) {
-                Plan::Fused => masked(xs, keep_mask(Drawn::new(noise, p)?, n)?),
+                Plan::Fused => masked(xs, keep_mask(Drawn::for_host(noise, p)?, n)?),
                 #[cfg(feature = "cuda")]
                 Plan::Cuda => crate::cuda::dropout(xs, Drawn::new(noise, p)?),
                 _ => {
@@ -54,9 +54,8 @@ impl Drawn {
     }
     /// The same draw for a mask that is made on the CPU, on whatever device it is used: such a pass is not recorded.
     fn for_host(noise: &Noise, p: f64) -> Result<Self> {
-        check(p)?;
-        let scale = (1.0 / (1.0 - p)) as f32;
-        Ok(Self { key: noise.next_key(), at: 0, threshold: threshold(p), scale })
+        noise.not_only_masks();
+        Self::new(noise, p)
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Noise {
     waiting: Option<Mutex<Vec<Change>>>,
     /// Keys of masks drawn so far.
     masks: AtomicUsize,
-    /// Whether a key was drawn for anything else.
+    /// Whether a key was drawn for anything else than a mask on the GPU.
     other: AtomicBool,
     /// Where the keys of masks lie on the GPU, and how many; none: they are drawn here.
     placed: Option<(u64, usize)>,
@@ -130,8 +130,13 @@ impl Noise {
 
     /// A seed for a noise apart.
     pub(crate) fn next_key(&self) -> u64 {
-        self.other.store(true, Ordering::Relaxed);
+        self.not_only_masks();
         self.draw()
+    }
+
+    /// A pass with this noise draws what no recording could repeat.
+    pub(crate) fn not_only_masks(&self) {
+        self.other.store(true, Ordering::Relaxed);
     }
 
     fn draw(&self) -> u64 {

@@ -35,7 +35,8 @@ pub(crate) fn panel_product<T: Real>(
     add: bool,
 ) {
     assert!(b.len().is_multiple_of(k * COLUMNS), "panels: {k} columns do not fill them");
-    assert!(b.len() / k <= stride, "panels: the result does not fit");
+    let fits = b.len() / k <= stride && c.len() >= a.len() / k * stride;
+    assert!(fits, "panels: the result does not fit");
     let apart = Apart { right: k * COLUMNS, result: COLUMNS };
     panel_products(k, a, b, c, stride, apart, add);
 }
