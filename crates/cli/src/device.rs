@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::out::tell;
 use candle_core::{DType, Device};
 use clap::ValueEnum;
 use dmmi_train::TrainConfig;
 use serde::Serialize;
 
 use crate::exit::bad_input;
-use crate::out::tell;
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,15 +129,21 @@ fn model(device: &Device) -> Option<String> {
 pub(crate) enum Arithmetic {
     /// 32-bit floats
     F32,
-    /// bfloat16; weights, norms, softmax and logits in f32
+    /// On a GPU bfloat16 with weights, norms, softmax and logits in f32; on a CPU f32 with linear layers' factors rounded to bfloat16, where the processor multiplies them
     Bf16,
 }
 
 impl Arithmetic {
-    /// The type of activations.
-    pub(crate) fn dtype(self) -> DType {
+    /// The type of activations on a device, with what the choice sets for the process.
+    pub(crate) fn activations(self, device: &Device) -> DType {
         match self {
             Self::F32 => DType::F32,
+            Self::Bf16 if device.is_cpu() => {
+                if !nn_ops::device::set_bf16_products(true) {
+                    tell!("this processor does not multiply bf16: --dtype bf16 is f32 here");
+                }
+                DType::F32
+            }
             Self::Bf16 => DType::BF16,
         }
     }

@@ -1,5 +1,8 @@
 //! Opening a GPU, and what one asks of it: wait, memory in use, precision of matrix products.
 
+#[cfg(target_arch = "x86_64")]
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::{Device, Result};
 
 /// Memory of Candle's pool on a device, in bytes.
@@ -44,6 +47,32 @@ pub fn set_tf32(allowed: bool) {
     #[cfg(not(feature = "cuda"))]
     let _ = allowed;
 }
+
+/// Whether linear layers on a CPU may round their factors to bf16, with sums in f32, where the processor multiplies bf16
+/// (AVX512-BF16: twice the speed of f32). Off at first. A choice of the process; backward passes, convolutions,
+/// attention and GPUs are not concerned. Tells whether this processor does.
+pub fn set_bf16_products(allowed: bool) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let can = crate::kernel::has_bf16();
+        BF16_PRODUCTS.store(allowed && can, Ordering::Relaxed);
+        can
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = allowed;
+        false
+    }
+}
+
+/// Whether they do.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn bf16_products() -> bool {
+    BF16_PRODUCTS.load(Ordering::Relaxed)
+}
+
+#[cfg(target_arch = "x86_64")]
+static BF16_PRODUCTS: AtomicBool = AtomicBool::new(false);
 
 /// Memory in use; none on the CPU.
 pub fn memory(device: &Device) -> Result<Option<DeviceMemory>> {

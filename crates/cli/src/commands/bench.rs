@@ -19,7 +19,7 @@ use dmmi_model::cost::{Pass, total};
 use dmmi_train::{TrainConfig, load_vocabulary};
 use serde::{Deserialize, Serialize};
 
-use crate::device::{self, DeviceChoice};
+use crate::device::{self, Arithmetic, DeviceChoice};
 use crate::exit::bad_input;
 use crate::file;
 use crate::out::{say, tell};
@@ -44,7 +44,7 @@ pub(crate) enum Precision {
     F32,
     /// 32-bit floats whose matrix products may round their inputs to TF32 (CUDA)
     Tf32,
-    /// bfloat16
+    /// bfloat16; inference on a CPU: as `predict --dtype bf16`
     Bf16,
 }
 
@@ -311,7 +311,10 @@ fn precision(args: &BenchArgs, device: &Device) -> anyhow::Result<(DType, DType)
         Precision::Tf32 => {
             Err(bad_input!("--dtype tf32 is a mode of CUDA; use --dtype f32 or --device cuda"))
         }
-        Precision::Bf16 if args.mode == BenchMode::Infer => Ok((DType::BF16, DType::BF16)),
+        Precision::Bf16 if args.mode == BenchMode::Infer => {
+            let dtype = Arithmetic::Bf16.activations(device);
+            Ok((dtype, dtype))
+        }
         // Training keeps its weights in f32.
         Precision::Bf16 => Ok((DType::F32, DType::BF16)),
     }

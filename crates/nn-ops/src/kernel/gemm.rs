@@ -1,4 +1,4 @@
-//! The one call of the `gemm` crate, with its bounds checked.
+//! Products of matrices with their bounds checked: by [`product`](super::product) where it is faster, else by the `gemm` crate.
 
 use super::Real;
 
@@ -51,12 +51,15 @@ pub(crate) fn gemm<T: Real>(
     assert!(fits(dst.len(), m, n, dst_rs, 1) && dst_rs >= n, "gemm: the result does not fit");
     assert!(fits(a.data.len(), m, k, a.rs, a.cs), "gemm: the left matrix reaches past its slice");
     assert!(fits(b.data.len(), k, n, b.rs, b.cs), "gemm: the right matrix reaches past its slice");
+    // SAFETY: every (row, column) index of the three matrices was shown above to lie inside its slice.
+    if unsafe { T::product((m, n, k), dst, dst_rs, accumulate, a, b, threads) } {
+        return;
+    }
     let parallelism = match threads {
         Threads::One => ::gemm::Parallelism::None,
         Threads::All => ::gemm::Parallelism::Rayon(0),
     };
-    // SAFETY: every (row, column) index of the three matrices was shown above to lie inside its slice; `dst` is
-    // exclusively borrowed and its rows do not overlap (dst_rs >= n).
+    // SAFETY: the same; `dst` is exclusively borrowed and its rows do not overlap (dst_rs >= n).
     unsafe {
         ::gemm::gemm(
             m,

@@ -11,6 +11,8 @@ mod gemm;
 mod link;
 mod math;
 mod panel;
+#[cfg(target_arch = "x86_64")]
+mod product;
 mod scratch;
 mod split;
 mod stream;
@@ -26,6 +28,8 @@ pub(crate) use few::{few_rows, is_few};
 pub(crate) use gemm::{Mat, Threads, gemm};
 pub(crate) use link::{View, attach_view};
 pub(crate) use panel::{COLUMNS, ROWS, panel_product};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use product::has_bf16;
 pub(crate) use scratch::{Pool, Scratch};
 pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum, zeros};
 pub(crate) use stream::{copy_past_caches, settle};
@@ -90,6 +94,33 @@ pub(crate) trait Real: WithDType + Send + Sync + Default {
     fn mul_add(self, a: Self, b: Self) -> Self;
     /// Working memory for the next kernel.
     fn pool() -> &'static Pool<Self>;
+    /// [`gemm`] by kernels of this crate, where they are faster; whether they were.
+    ///
+    /// # Safety
+    /// Every index of the three matrices must lie inside its slice.
+    #[allow(clippy::too_many_arguments)]
+    unsafe fn product(
+        _size: (usize, usize, usize),
+        _dst: &mut [Self],
+        _dst_rs: usize,
+        _add: bool,
+        _a: Mat<'_, Self>,
+        _b: Mat<'_, Self>,
+        _threads: Threads,
+    ) -> bool {
+        false
+    }
+    /// `y = x wᵀ`, or `y += x wᵀ`, with factors rounded to bf16, where [that is allowed](crate::device::set_bf16_products);
+    /// whether it was. Sizes `(out, inner)`.
+    fn rounded_product(
+        _size: (usize, usize),
+        _x: &[Self],
+        _w: &[Self],
+        _y: &mut [Self],
+        _add: bool,
+    ) -> bool {
+        false
+    }
     const NEG_INF: Self;
 }
 
@@ -133,6 +164,37 @@ impl Real for f32 {
     fn pool() -> &'static Pool<Self> {
         static POOL: Pool<f32> = Pool::new();
         &POOL
+    }
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn product(
+        size: (usize, usize, usize),
+        dst: &mut [f32],
+        dst_rs: usize,
+        add: bool,
+        a: Mat<'_, f32>,
+        b: Mat<'_, f32>,
+        threads: Threads,
+    ) -> bool {
+        let serves = product::serves(size, &b);
+        if serves {
+            // SAFETY: the caller's promise, and what was asked above.
+            unsafe { product::product(size, dst, dst_rs, add, a, b, threads) };
+        }
+        serves
+    }
+    #[cfg(target_arch = "x86_64")]
+    fn rounded_product(
+        size: (usize, usize),
+        x: &[f32],
+        w: &[f32],
+        y: &mut [f32],
+        add: bool,
+    ) -> bool {
+        let rounds = crate::device::bf16_products();
+        if rounds {
+            product::rounded_product(size, x, w, y, add);
+        }
+        rounds
     }
     const NEG_INF: Self = f32::NEG_INFINITY;
 }

@@ -207,7 +207,7 @@ pub(crate) fn load(
 ) -> dmmi_train::Result<LoadedModel> {
     let _waiting = spinner(&format!("loading {}", checkpoint.display()));
     let loaded = dmmi_train::load_model(checkpoint, device)?;
-    Ok(LoadedModel { model: loaded.model.compute_in(arithmetic.dtype()), ..loaded })
+    Ok(LoadedModel { model: loaded.model.compute_in(arithmetic.activations(device)), ..loaded })
 }
 
 /// Fewer pieces than this is no vocabulary of a language: BERT has 30,522.

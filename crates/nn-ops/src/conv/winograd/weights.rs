@@ -83,23 +83,31 @@ wide! {
         let (w, m, k) = (filters.w, filters.m, filters.split.k);
         let panels = out.len() / (POINTS * ROWS * depth);
         let mut found = [[[T::default(); ROWS]; RUN]; POINTS];
+        let none = [T::default(); 9];
+        let turned: usize = match filters.taps {
+            Taps::Forward => 0,
+            Taps::Backward => 8,
+        };
         for p in 0..panels {
             // Runs of channels: values of single ones would go to 36 places that share a cache set.
             for c0 in (0..depth).step_by(RUN) {
                 let run = RUN.min(depth - c0);
                 for c in 0..run {
-                    let mut taken = [[[T::default(); LANES]; 3]; 3];
-                    for (l, row) in ((first + p) * ROWS..m).take(ROWS).enumerate() {
-                        let from = match filters.taps {
-                            Taps::Forward => (row * k + k0 + c0 + c) * 9,
-                            Taps::Backward => ((k0 + c0 + c) * m + row) * 9,
+                    let mut rows = [&none; ROWS];
+                    for (l, taps) in rows.iter_mut().enumerate() {
+                        let row = (first + p) * ROWS + l;
+                        let at = match filters.taps {
+                            Taps::Forward => row * k + k0 + c0 + c,
+                            Taps::Backward => (k0 + c0 + c) * m + row,
                         };
-                        for (t, v) in w[from..from + 9].iter().enumerate() {
-                            let t = match filters.taps {
-                                Taps::Forward => t,
-                                Taps::Backward => 8 - t,
-                            };
-                            taken[t / 3][t % 3][l] = *v;
+                        if row < m && let Some(found) = w[at * 9..].first_chunk() {
+                            *taps = found;
+                        }
+                    }
+                    let mut taken = [[[T::default(); LANES]; 3]; 3];
+                    for (t, taken) in taken.as_flattened_mut().iter_mut().enumerate() {
+                        for (v, taps) in taken.iter_mut().zip(&rows) {
+                            *v = taps[turned.abs_diff(t)];
                         }
                     }
                     for (found, v) in found.iter_mut().zip(square(&taken, filter).iter().flatten()) {
