@@ -32,7 +32,7 @@ fn json_lines_of_every_kind_of_mask() {
     let dir = tempfile::tempdir().unwrap();
     pictures(dir.path());
     let lines = r#"
-{"image": "a.png", "expression": "the left half", "mask": "masks/left.png"}
+{"image": "./a.png", "expression": "the left half", "mask": "./masks/left.png"}
 {"image": "a.png", "expressions": ["a square", "one square"], "mask": [[1,1,3,1,3,3,1,3]], "category": "square"}
 {"image": "b.jpg", "expression": "runs", "mask": {"size": [6, 8], "counts": [0, 6, 42]}}
 {"image": "b.jpg", "expression": "packed runs", "mask": {"size": [6, 8], "counts": "06Z1"}}
@@ -84,6 +84,7 @@ not json at all
         "line 10: has no mask; write \"mask\": null",
         "line 11: has no expression (mine.jsonl)",
         "small.png: has 3 x 3 pixels but the image 8 x 6",
+        "reference 17 (image 2): target without a pixel",
         "gone.png: does not exist",
         "line 18: expression is a number; give a text in quotes (mine.jsonl)",
         "line 19: is no JSON object on one line; write one like {\"image\"",
@@ -100,7 +101,7 @@ not json at all
         assert!(!shown.contains(leak), "{leak} in\n{shown}");
     }
     let val = Dataset::load(&DatasetConfig::new(dir.path(), "val")).unwrap().0;
-    assert_eq!(val.len(), 1);
+    assert_eq!((val.len(), val.samples()[0].ref_id), (1, 8));
     let annotations = Annotations::open(&cfg).unwrap();
     assert_eq!(annotations.format, Format::Jsonl);
     assert_eq!(annotations.instances.categories[0].name, "square");
