@@ -122,7 +122,9 @@ fn tables_hold_the_same() {
         b.jpg,two outlines,\"[{\"\"size\"\": [6, 8], \"\"counts\"\": [0, 6, 42]}, [1,1,3,1,3,3,1,3]]\",train\r\n\
         b.jpg,nothing,,testA\r\n\
         b.jpg,damaged,\"[[1,\",train\r\n\
-        b.jpg,short\r\n";
+        b.jpg,short\r\n\
+        b.jpg,a dog,,masks/left.png,train\r\n\
+        b.jpg,empty cells,,testA,,\r\n";
     std::fs::write(dir.path().join("mine.csv"), table).unwrap();
     let (dataset, rejected) = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap();
     use TargetKind::{Many, One};
@@ -138,8 +140,9 @@ fn tables_hold_the_same() {
     let shown = rejected.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     assert!(shown.contains("line 8: has a mask that is neither"), "{shown}");
     assert!(shown.contains("line 9: has fewer cells"), "{shown}");
+    assert!(shown.contains("line 10: has more cells"), "{shown}");
     let test = Dataset::load(&DatasetConfig::new(dir.path(), "test")).unwrap().0;
-    assert_eq!((test.len(), test.samples()[0].kind), (1, TargetKind::Zero));
+    assert_eq!((test.len(), test.samples()[0].kind), (2, TargetKind::Zero));
     std::fs::write(dir.path().join("mine.csv"), "image,text\na.png,dog\n").unwrap();
     let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();
     assert!(error.contains("no column expression"), "{error}");

@@ -120,7 +120,7 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
     };
     let needed = |name: &str| {
         place(name).ok_or_else(|| {
-            format!("has no column {name}; its first line must name image, expression and mask, and may name split and category")
+            format!("has no column {name}; its first line must name image, expression and mask, and may name split and category, with commas between them")
         })
     };
     let (image, expression, mask) = (needed("image")?, needed("expression")?, needed("mask")?);
@@ -155,6 +155,11 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
         let optional =
             |at: Option<usize>| at.map(cell).transpose().map(|c| c.filter(|c| !c.is_empty()));
         let record = || -> Result<OwnRecord, String> {
+            // A comma of the sentence would shift the mask.
+            if row.iter().skip(header.len()).any(|cell| !cell.trim_ascii().is_empty()) {
+                let more = "has more cells than the first line names";
+                return Err(format!("{more}; put a sentence with commas into double quotes"));
+            }
             let mut record = OwnRecord {
                 image: cell(image)?,
                 expression: Some(cell(expression)?),
