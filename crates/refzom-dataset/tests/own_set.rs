@@ -54,6 +54,7 @@ not json at all
 {"image": "a.png", "expression": "misspelt", "mask": null, "spilt": "val"}
 {"image": "a.png", "expression": "no mask", "mask": 7}
 [1, 2]
+{"image": "a.png", "expression": "nameless mask", "mask": ""}
 "#;
     std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
     let cfg = DatasetConfig::new(dir.path(), "train");
@@ -75,7 +76,7 @@ not json at all
         ("image file missing", 1),
         ("image name leads out of the image folder", 1),
         ("line that is no record", 8),
-        ("mask file that cannot be used", 3),
+        ("mask file that cannot be used", 4),
         ("target without a pixel", 1),
     ];
     assert_eq!(counts, faults, "{rejected:#?}");
@@ -86,6 +87,7 @@ not json at all
         "small.png: has 3 x 3 pixels but the image 8 x 6",
         "reference 17 (image 2): target without a pixel",
         "gone.png: does not exist",
+        "mask is an empty name; give null",
         "line 18: expression is a number; give a text in quotes (mine.jsonl)",
         "line 19: is no JSON object on one line; write one like {\"image\"",
         "line 20: is no JSON object on one line: EOF while parsing a value; write one like",

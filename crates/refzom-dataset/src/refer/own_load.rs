@@ -423,6 +423,10 @@ fn outline(mask: &OwnMask, base: &Path, image: &ImageEntry) -> Result<Segmentati
         OwnMask::Polygon(polygon) => return Ok(Segmentation::Polygons(vec![polygon.clone()])),
         OwnMask::File(name) => name,
     };
+    if name.is_empty() {
+        let message = "mask is an empty name; give null if the sentence refers to nothing";
+        return Err(RejectReason::BadMaskFile(message.into()));
+    }
     let path = base.join(name);
     let bad = |message: String| RejectReason::BadMaskFile(format!("{}: {message}", path.display()));
     if !is_inside(name) {
