@@ -36,6 +36,13 @@ fn sound_data_passes_and_faults_end_with_two() {
     assert!(json["findings"][0]["examples"][0].as_str().unwrap().contains("cut short"));
     assert_eq!(dmmi(&["data", "doctor", &copy, "--no-decode"], b"").code, Some(0));
 
+    // The verdict does not depend on who reads the findings.
+    let mut unread = std::process::Command::new(env!("CARGO_BIN_EXE_dmmi-cli"));
+    let unread = unread.args(["data", "doctor", &copy]).stdout(std::process::Stdio::piped());
+    let mut unread = unread.stderr(std::process::Stdio::null()).spawn().unwrap();
+    drop(unread.stdout.take());
+    assert_eq!(unread.wait().unwrap().code(), Some(2));
+
     dmmi(&["data", "doctor", "nowhere"], b"").refuses(&["nowhere"]);
     dmmi(&["data", "doctor", &coco33(), "--against", "nowhere"], b"")
         .refuses(&["--against nowhere"]);

@@ -1,12 +1,13 @@
 //! Every format written and read back: the same expressions, masks and splits; what a format cannot hold is listed.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use refzom_dataset::{
-    Annotations, Carving, Dataset, DatasetConfig, Export, Exported, Format, ImagePlacement, Loss,
-    MaskForm, RefRecord, TargetKind, load_refs,
+    Annotations, Carving, Counts, Dataset, DatasetConfig, Export, Exported, Format, ImagePlacement,
+    Loss, MaskForm, RefRecord, Segmentation, TargetKind, load_refs,
 };
 
 fn coco33() -> PathBuf {
@@ -302,4 +303,70 @@ fn leaks_are_not_carved_over() {
     let error = Carving { from: "tarin".into(), ..carving() };
     let error = error.write(&cfg, &dir.join("y.json")).unwrap_err().to_string();
     assert!(error.contains("no split \"tarin\""), "{error}");
+}
+
+#[test]
+fn outlines_that_must_be_drawn_and_cannot_be_cost_their_record_only() {
+    let root = tempfile::tempdir().unwrap();
+    let mut source = open(&coco33());
+    let one = source.records.iter().position(|r| r.ann_id.to_vec().len() == 1).unwrap();
+    let meant = source.records[one].ann_id.to_vec()[0];
+    source.records.retain(|r| r.ann_id.to_vec() == [meant] || !r.ann_id.to_vec().contains(&meant));
+    let outline = source.instances.annotations.iter_mut().find(|a| a.id == meant).unwrap();
+    outline.segmentation = Segmentation::default();
+    let lost = source.records.iter().filter(|r| r.ann_id.to_vec() == [meant]).count();
+    for (masks, faulty) in [(MaskForm::Keep, 0), (MaskForm::Rle, lost), (MaskForm::Png, lost)] {
+        let export = Export { masks, ..Export::new(Format::Jsonl) };
+        let out = root.path().join(format!("{masks:?}"));
+        let refused = export.write(&source, &out, |_, _, _| {});
+        assert_eq!(refused.is_err(), faulty > 0, "{refused:?}");
+        if let Err(error) = refused {
+            assert!(error.to_string().contains("outline that can be drawn"), "{error}");
+            let export = Export { allow_loss: true, ..export };
+            let done = export.write(&source, &out, |_, _, _| {}).unwrap();
+            assert_eq!(done.losses.count(Loss::FaultyRecord), faulty);
+            assert_eq!(done.records, source.records.len() - faulty);
+        }
+    }
+}
+
+#[test]
+fn plain_run_lengths_are_compressed_where_that_is_asked_for() {
+    let root = tempfile::tempdir().unwrap();
+    let mut source = open(&coco33());
+    let sizes: HashMap<i64, (u32, u32)> =
+        source.instances.images.iter().map(|i| (i.id, (i.height, i.width))).collect();
+    for outline in &mut source.instances.annotations {
+        let (height, width) = sizes[&outline.image_id];
+        let rle = outline.segmentation.to_rle(height, width).unwrap();
+        let counts = Counts::Plain(rle.counts().to_vec());
+        outline.segmentation = Segmentation::Rle { size: [height, width], counts };
+    }
+    let export = Export { masks: MaskForm::Rle, ..Export::new(Format::Jsonl) };
+    let out = root.path().join("lines");
+    let done = export.write(&source, &out, |_, _, _| {}).unwrap();
+    assert_eq!(done.losses.count(Loss::OutlineForm), 0);
+    assert!(!std::fs::read_to_string(done.file).unwrap().contains("\"counts\":["));
+    assert!(content(&out) == content(&coco33()));
+}
+
+#[test]
+fn images_under_their_records_names_go_along() {
+    let root = tempfile::tempdir().unwrap();
+    let mut source = open(&coco33());
+    let names: HashMap<i64, String> =
+        source.instances.images.iter().map(|i| (i.id, i.file_name.clone())).collect();
+    for record in &mut source.records {
+        record.file_name = names[&record.image_id].clone();
+    }
+    for image in &mut source.instances.images {
+        image.file_name.insert_str(0, "COCO_train2014_");
+    }
+    for images in [ImagePlacement::Link, ImagePlacement::Copy] {
+        let out = root.path().join(format!("{images:?}"));
+        let export = Export { images, ..Export::new(Format::Jsonl) };
+        let done = export.write(&source, &out, |_, _, _| {}).unwrap();
+        assert_eq!(done.losses.count(Loss::MissingImage), 0);
+        assert!(content(&out) == content(&coco33()), "{images:?}");
+    }
 }

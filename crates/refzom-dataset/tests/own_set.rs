@@ -32,7 +32,7 @@ fn json_lines_of_every_kind_of_mask() {
     let dir = tempfile::tempdir().unwrap();
     pictures(dir.path());
     let lines = r#"
-{"image": "a.png", "expression": "the left half", "mask": "masks/left.png"}
+{"image": "./a.png", "expression": "the left half", "mask": "./masks/left.png"}
 {"image": "a.png", "expressions": ["a square", "one square"], "mask": [[1,1,3,1,3,3,1,3]], "category": "square"}
 {"image": "b.jpg", "expression": "runs", "mask": {"size": [6, 8], "counts": [0, 6, 42]}}
 {"image": "b.jpg", "expression": "packed runs", "mask": {"size": [6, 8], "counts": "06Z1"}}
@@ -54,6 +54,7 @@ not json at all
 {"image": "a.png", "expression": "misspelt", "mask": null, "spilt": "val"}
 {"image": "a.png", "expression": "no mask", "mask": 7}
 [1, 2]
+{"image": "a.png", "expression": "nameless mask", "mask": ""}
 "#;
     std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
     let cfg = DatasetConfig::new(dir.path(), "train");
@@ -75,7 +76,7 @@ not json at all
         ("image file missing", 1),
         ("image name leads out of the image folder", 1),
         ("line that is no record", 8),
-        ("mask file that cannot be used", 3),
+        ("mask file that cannot be used", 4),
         ("target without a pixel", 1),
     ];
     assert_eq!(counts, faults, "{rejected:#?}");
@@ -84,7 +85,9 @@ not json at all
         "line 10: has no mask; write \"mask\": null",
         "line 11: has no expression (mine.jsonl)",
         "small.png: has 3 x 3 pixels but the image 8 x 6",
+        "reference 17 (image 2): target without a pixel",
         "gone.png: does not exist",
+        "mask is an empty name; give null",
         "line 18: expression is a number; give a text in quotes (mine.jsonl)",
         "line 19: is no JSON object on one line; write one like {\"image\"",
         "line 20: is no JSON object on one line: EOF while parsing a value; write one like",
@@ -100,7 +103,7 @@ not json at all
         assert!(!shown.contains(leak), "{leak} in\n{shown}");
     }
     let val = Dataset::load(&DatasetConfig::new(dir.path(), "val")).unwrap().0;
-    assert_eq!(val.len(), 1);
+    assert_eq!((val.len(), val.samples()[0].ref_id), (1, 8));
     let annotations = Annotations::open(&cfg).unwrap();
     assert_eq!(annotations.format, Format::Jsonl);
     assert_eq!(annotations.instances.categories[0].name, "square");
@@ -121,7 +124,9 @@ fn tables_hold_the_same() {
         b.jpg,two outlines,\"[{\"\"size\"\": [6, 8], \"\"counts\"\": [0, 6, 42]}, [1,1,3,1,3,3,1,3]]\",train\r\n\
         b.jpg,nothing,,testA\r\n\
         b.jpg,damaged,\"[[1,\",train\r\n\
-        b.jpg,short\r\n";
+        b.jpg,short\r\n\
+        b.jpg,a dog,,masks/left.png,train\r\n\
+        b.jpg,empty cells,,testA,,\r\n";
     std::fs::write(dir.path().join("mine.csv"), table).unwrap();
     let (dataset, rejected) = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap();
     use TargetKind::{Many, One};
@@ -137,8 +142,9 @@ fn tables_hold_the_same() {
     let shown = rejected.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     assert!(shown.contains("line 8: has a mask that is neither"), "{shown}");
     assert!(shown.contains("line 9: has fewer cells"), "{shown}");
+    assert!(shown.contains("line 10: has more cells"), "{shown}");
     let test = Dataset::load(&DatasetConfig::new(dir.path(), "test")).unwrap().0;
-    assert_eq!((test.len(), test.samples()[0].kind), (1, TargetKind::Zero));
+    assert_eq!((test.len(), test.samples()[0].kind), (2, TargetKind::Zero));
     std::fs::write(dir.path().join("mine.csv"), "image,text\na.png,dog\n").unwrap();
     let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();
     assert!(error.contains("no column expression"), "{error}");

@@ -126,6 +126,10 @@ fn csv_lines(path: &Path, text: &str) -> Result<Lines, DataError> {
         let field = |place: usize| record.get(place).unwrap_or_default();
         let parsed = || {
             let number = |text: &str| text.parse::<i64>().map_err(|_| format!("{text:?} is no id"));
+            // A comma of the sentence would shift the ids.
+            if record.iter().skip(header.len()).any(|cell| !cell.is_empty()) {
+                return Err("a row of more cells than the first line; put a sentence with commas into double quotes".into());
+            }
             let ids = record.get(ann_ids).ok_or(
                 "a row of fewer cells than the first line; write an empty ann_ids if nothing is meant",
             )?;
@@ -224,10 +228,13 @@ mod tests {
         assert!(bad[2].to_string().contains("line 3: annotation 3 lies in another image"));
         assert!(read("a.csv", "image_id,sentence\n").unwrap_err().to_string().contains("ann_ids"));
         assert!(read("a.csv", "sentence,ann_ids\n").is_err());
-        let (good, bad) =
-            read("a.csv", "image_id,sentence,ann_ids\nx,dog,1\n1,dog,one\n1,dog\n1,dog,\n")
-                .unwrap();
-        assert_eq!((good.len(), bad.len()), (1, 3));
+        let (good, bad) = read(
+            "a.csv",
+            "image_id,sentence,ann_ids\nx,dog,1\n1,dog,one\n1,dog\n1,dog,,1\n1,dog,,\n",
+        )
+        .unwrap();
+        assert_eq!((good.len(), bad.len()), (1, 4));
+        assert!(bad[3].to_string().contains("line 5: a row of more cells"), "{}", bad[3]);
         assert!(bad[2].to_string().contains("line 4: a row of fewer cells"), "{}", bad[2]);
     }
 }

@@ -19,7 +19,7 @@ use crate::DataError;
 const WORTH_KEEPING: u64 = 1 << 20;
 
 /// First bytes of a cache file; the number changes with the layout and with what joining means.
-const MAGIC: &[u8; 8] = b"RFZMDS03";
+const MAGIC: &[u8; 8] = b"RFZMDS04";
 
 /// Joined records, the first annotation file and the image folder.
 pub(super) fn joined(cfg: &DatasetConfig) -> Result<(Vec<Joined>, PathBuf, PathBuf), DataError> {

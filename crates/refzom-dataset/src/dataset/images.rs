@@ -19,16 +19,25 @@ impl ImageFinder {
         Self { folder, listings: HashMap::new() }
     }
 
-    /// The name in `instances.json` counts; Ref-ZOM's own name is tried after it.
+    /// The path of an image: see [`Self::name`].
     pub(crate) fn find(&mut self, listed: &str, recorded: &str) -> Result<PathBuf, RejectReason> {
+        self.name(listed, recorded).map(|name| self.folder.join(name))
+    }
+
+    /// The name that an image has in the folder. The one in `instances.json` counts; Ref-ZOM's own is tried after it.
+    pub(crate) fn name<'a>(
+        &mut self,
+        listed: &'a str,
+        recorded: &'a str,
+    ) -> Result<&'a str, RejectReason> {
         if !is_inside(listed) {
             return Err(RejectReason::UnsafeFileName(listed.chars().take(200).collect()));
         }
         if self.holds(listed) {
-            return Ok(self.folder.join(listed));
+            return Ok(listed);
         }
         if is_inside(recorded) && self.holds(recorded) {
-            return Ok(self.folder.join(recorded));
+            return Ok(recorded);
         }
         Err(RejectReason::MissingImageFile(self.folder.join(listed)))
     }
@@ -51,9 +60,11 @@ impl ImageFinder {
     }
 }
 
-/// Whether a name can only lead to places inside the folder it is joined to.
+/// Whether a name can only lead to places inside the folder it is joined to; it may begin with `./`.
 pub(crate) fn is_inside(name: &str) -> bool {
-    !name.is_empty() && Path::new(name).components().all(|c| matches!(c, Component::Normal(_)))
+    let path = Path::new(name);
+    let path = path.strip_prefix(".").unwrap_or(path);
+    !path.as_os_str().is_empty() && path.components().all(|c| matches!(c, Component::Normal(_)))
 }
 
 /// The files of a folder; `None` if it may be entered but not listed, or does not exist.
@@ -81,13 +92,15 @@ mod tests {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         let mut finder = ImageFinder::new(dir.path().to_path_buf());
-        assert!(finder.find("x.jpg", "").is_ok() && finder.find("a/y.jpg", "").is_ok());
+        for inside in ["x.jpg", "a/y.jpg", "./x.jpg", "./a/y.jpg"] {
+            assert!(finder.find(inside, "").is_ok(), "{inside}");
+        }
         assert_eq!(finder.find("gone.jpg", "x.jpg").unwrap(), dir.path().join("x.jpg"));
         for missing in ["a/b.jpg", "y.jpg", "nowhere/z.jpg"] {
             let reason = finder.find(missing, "").unwrap_err();
             assert!(matches!(reason, RejectReason::MissingImageFile(_)), "{missing}");
         }
-        for unsafe_name in ["", "../x.jpg", "/etc/passwd", "a/../x.jpg"] {
+        for unsafe_name in ["", ".", "../x.jpg", "./../x.jpg", "/etc/passwd", "a/../x.jpg"] {
             let reason = finder.find(unsafe_name, "x.jpg").unwrap_err();
             assert!(matches!(reason, RejectReason::UnsafeFileName(_)), "{unsafe_name}");
         }

@@ -9,7 +9,10 @@ use crate::DataError;
 
 /// Run lengths of one mask, column by column, beginning with zeros.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "counts are neither a list of run lengths nor pycocotools' string of them"
+)]
 pub enum Counts {
     /// Plain numbers, as in COCO's crowd annotations.
     Plain(Vec<u32>),
@@ -19,7 +22,10 @@ pub enum Counts {
 
 /// The outline of one object.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "a segmentation is neither polygons [[x0, y0, x1, y1, ..], ..] nor run lengths {\"size\": [height, width], \"counts\": ..}"
+)]
 pub enum Segmentation {
     /// Polygons `[x0, y0, x1, y1, ..]` in pixels, merged by "or".
     Polygons(Vec<Vec<f64>>),
@@ -32,6 +38,13 @@ pub enum Segmentation {
     },
     /// Several run lengths, merged by "or"; not COCO's own, but found in its relatives.
     Rles(Vec<SizedCounts>),
+}
+
+impl Default for Segmentation {
+    /// No outline.
+    fn default() -> Self {
+        Self::Polygons(Vec::new())
+    }
 }
 
 /// Run lengths with the extent they are for.
@@ -66,7 +79,8 @@ pub struct Annotation {
     /// An id of `categories`.
     #[serde(default)]
     pub category_id: i64,
-    /// Outline of the object.
+    /// Outline of the object; none where the file has none, so that only records that mean this object are left out.
+    #[serde(default, deserialize_with = "or_default")]
     pub segmentation: Segmentation,
     /// Square pixels, as annotated (not used: areas are counted from masks).
     #[serde(default, deserialize_with = "or_default")]
@@ -150,5 +164,20 @@ mod tests {
         assert_eq!(load(r#""iscrowd": 1"#).unwrap().iscrowd, 1);
         let error = load(r#""iscrowd": "no""#).unwrap_err().to_string();
         assert!(error.contains("neither 0, 1 nor a bool"), "{error}");
+    }
+
+    #[test]
+    fn an_outline_may_be_missing_but_not_be_something_else() {
+        let read = |outline: &str| {
+            let json = format!(r#"{{"id": 1, "image_id": 2{outline}}}"#);
+            serde_json::from_str::<Annotation>(&json).map(|annotation| annotation.segmentation)
+        };
+        for none in ["", r#", "segmentation": null"#, r#", "segmentation": []"#] {
+            assert_eq!(read(none).unwrap(), Segmentation::default(), "{none}");
+        }
+        for wrong in ["[1, 2, 3, 4, 5, 6]", r#""a.png""#, r#"{"size": [2, 2], "counts": [0.5]}"#] {
+            let error = read(&format!(r#", "segmentation": {wrong}"#)).unwrap_err().to_string();
+            assert!(error.contains("a segmentation is neither polygons"), "{error}");
+        }
     }
 }

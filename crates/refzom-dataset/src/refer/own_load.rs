@@ -1,4 +1,5 @@
-//! Reads one's own set ([`super::own`]) into REFER's records, with ids made up in the order of the lines.
+//! Reads one's own set ([`super::own`]) into REFER's records. A record's id is the number of its line, so that messages
+//! name it; the other ids are made up in the order of the lines.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ pub(crate) struct OwnSet {
 
 /// A line, and where it stands.
 struct Line {
+    /// Number of the line, counted on from file to file.
     number: i64,
     split: String,
     record: OwnRecord,
@@ -40,6 +42,7 @@ pub(crate) fn read_own(
     images: Option<PathBuf>,
 ) -> Result<OwnSet, DataError> {
     let (mut lines, mut rejected) = (Vec::new(), Vec::new());
+    let mut before = 0;
     for file in files {
         let length = std::fs::metadata(file).map_err(|e| DataError::read(file, e))?.len();
         if length > MAX_FILE {
@@ -53,9 +56,10 @@ pub(crate) fn read_own(
         };
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let usual = split_of_name(file).unwrap_or("train");
+        let after = before + parsed.last().map_or(0, |(number, _)| *number);
         for (number, parsed) in parsed {
             match parsed.and_then(|record| check(record, usual)) {
-                Ok((split, record)) => lines.push(Line { number, split, record }),
+                Ok((split, record)) => lines.push(Line { number: before + number, split, record }),
                 Err(message) => rejected.push(Rejected {
                     ref_id: number,
                     sentence_id: None,
@@ -65,6 +69,7 @@ pub(crate) fn read_own(
                 }),
             }
         }
+        before = after;
     }
     let images = images.unwrap_or_else(|| find_images(base, &lines));
     Ok(Builder::new(base, images, rejected).build(lines))
@@ -115,7 +120,7 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
     };
     let needed = |name: &str| {
         place(name).ok_or_else(|| {
-            format!("has no column {name}; its first line must name image, expression and mask, and may name split and category")
+            format!("has no column {name}; its first line must name image, expression and mask, and may name split and category, with commas between them")
         })
     };
     let (image, expression, mask) = (needed("image")?, needed("expression")?, needed("mask")?);
@@ -150,6 +155,11 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
         let optional =
             |at: Option<usize>| at.map(cell).transpose().map(|c| c.filter(|c| !c.is_empty()));
         let record = || -> Result<OwnRecord, String> {
+            // A comma of the sentence would shift the mask.
+            if row.iter().skip(header.len()).any(|cell| !cell.trim_ascii().is_empty()) {
+                let more = "has more cells than the first line names";
+                return Err(format!("{more}; put a sentence with commas into double quotes"));
+            }
             let mut record = OwnRecord {
                 image: cell(image)?,
                 expression: Some(cell(expression)?),
@@ -247,7 +257,6 @@ impl<'a> Builder<'a> {
             lines.iter().map(|line| self.image(&line.record.image)).collect();
         let outlines = self.outlines(&lines, &placed);
         for ((line, image), outlines) in lines.into_iter().zip(placed).zip(outlines) {
-            let ref_id = self.set.records.len() as i64 + 1;
             let image = match image {
                 Ok(image) => &self.set.instances.images[image],
                 Err(reason) => {
@@ -278,20 +287,13 @@ impl<'a> Builder<'a> {
                     iscrowd: 0,
                 });
             }
-            self.record(line, ref_id, image_id, category_id, ann_ids);
+            self.record(line, image_id, category_id, ann_ids);
         }
         self.set
     }
 
-    fn record(
-        &mut self,
-        line: Line,
-        ref_id: i64,
-        image_id: i64,
-        category_id: i64,
-        ann_ids: Vec<i64>,
-    ) {
-        let Line { split, record, .. } = line;
+    fn record(&mut self, line: Line, image_id: i64, category_id: i64, ann_ids: Vec<i64>) {
+        let Line { number, split, record } = line;
         let before: i64 =
             self.set.records.last().map_or(0, |last| last.sent_ids.last().copied().unwrap_or(0));
         let sentence = |(i, raw): (usize, String)| Sentence {
@@ -303,7 +305,7 @@ impl<'a> Builder<'a> {
         let sentences: Vec<Sentence> =
             record.expressions.into_iter().enumerate().map(sentence).collect();
         self.set.records.push(RefRecord {
-            ref_id,
+            ref_id: number,
             ann_id: Ids::Many(ann_ids),
             image_id,
             category_id: if category_id == 0 { Ids::None } else { Ids::One(category_id) },
@@ -421,6 +423,10 @@ fn outline(mask: &OwnMask, base: &Path, image: &ImageEntry) -> Result<Segmentati
         OwnMask::Polygon(polygon) => return Ok(Segmentation::Polygons(vec![polygon.clone()])),
         OwnMask::File(name) => name,
     };
+    if name.is_empty() {
+        let message = "mask is an empty name; give null if the sentence refers to nothing";
+        return Err(RejectReason::BadMaskFile(message.into()));
+    }
     let path = base.join(name);
     let bad = |message: String| RejectReason::BadMaskFile(format!("{}: {message}", path.display()));
     if !is_inside(name) {

@@ -8,7 +8,7 @@ use super::or_default;
 
 /// An id, several, or none: Ref-ZOM writes `ann_id` as a number or a list, gRefCOCO always as a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "ann_id or category_id is neither an integer nor a list of integers")]
 pub enum Ids {
     /// A bare number.
     One(i64),
@@ -145,6 +145,14 @@ mod tests {
         let sentence = &record.sentences[0];
         assert!(sentence.raw.is_empty() && sentence.sent.is_empty() && sentence.tokens.is_empty());
         assert!(record.file_name.is_empty() && record.sent_ids.is_empty());
+    }
+
+    #[test]
+    fn ids_of_another_kind_are_named() {
+        let json =
+            r#"{"ref_id": 1, "ann_id": ["7"], "image_id": 2, "split": "train", "sentences": []}"#;
+        let error = serde_json::from_str::<RefRecord>(json).unwrap_err().to_string();
+        assert!(error.contains("ann_id or category_id is neither an integer"), "{error}");
     }
 
     #[test]

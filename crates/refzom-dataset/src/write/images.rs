@@ -1,6 +1,6 @@
 //! Where the images of a written data set lie.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::path::Path;
 
 use super::loss::{Loss, Losses};
@@ -54,16 +54,21 @@ fn copy(
 ) -> Result<(), DataError> {
     std::fs::create_dir_all(to).map_err(|e| DataError::write(to, e))?;
     let mut finder = ImageFinder::new(annotations.images.clone());
-    let used: HashSet<i64> = annotations.records.iter().map(|record| record.image_id).collect();
-    let images: Vec<_> =
-        annotations.instances.images.iter().filter(|image| used.contains(&image.id)).collect();
-    for (at, image) in images.iter().enumerate() {
+    let used: HashMap<i64, &str> =
+        annotations.records.iter().map(|r| (r.image_id, r.file_name.as_str())).collect();
+    let images: Vec<_> = annotations
+        .instances
+        .images
+        .iter()
+        .filter_map(|image| Some((image, *used.get(&image.id)?)))
+        .collect();
+    for (at, (image, recorded)) in images.iter().enumerate() {
         progress("images", at + 1, images.len());
-        let Ok(from) = finder.find(&image.file_name, "") else {
+        let Ok(name) = finder.name(&image.file_name, recorded) else {
             losses.add(Loss::MissingImage, 1);
             continue;
         };
-        let path = to.join(&image.file_name);
+        let (from, path) = (annotations.images.join(name), to.join(name));
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|e| DataError::write(parent, e))?;
         }

@@ -12,7 +12,8 @@ use serde::Serialize;
 pub enum Loss {
     /// Lines of the source that could not be read.
     UnreadLine,
-    /// Records whose image or annotation does not exist, or without a sentence: there is nothing to write.
+    /// Records whose image or annotation does not exist, whose outline must be drawn and cannot be, or without a sentence:
+    /// there is nothing to write.
     FaultyRecord,
     /// Records that mean nothing, in a format that always means one object.
     ZeroRecord,
@@ -53,7 +54,7 @@ impl Loss {
         }
         match self {
             Self::UnreadLine => "line of the source that could not be read",
-            Self::FaultyRecord => "record without image, annotation or sentence",
+            Self::FaultyRecord => "record without image, sentence or outline that can be drawn",
             Self::ZeroRecord => "zero-target record; the format always means one object",
             Self::ManyRecord => "record of several objects; the format always means one",
             Self::ZeroAnnotation => "zero-target record's own annotation id",
@@ -73,7 +74,7 @@ impl Loss {
     pub fn label(self) -> &'static str {
         match self {
             Self::UnreadLine => "lines of the source that could not be read",
-            Self::FaultyRecord => "records without image, annotation or sentence",
+            Self::FaultyRecord => "records without image, sentence or outline that can be drawn",
             Self::ZeroRecord => "zero-target records; the format always means one object",
             Self::ManyRecord => "records of several objects; the format always means one",
             Self::ZeroAnnotation => "zero-target records' own annotation ids",

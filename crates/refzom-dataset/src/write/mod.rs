@@ -83,7 +83,7 @@ impl Export {
         let content = if self.format.has_instances() {
             Content::Refer(refer::records(annotations, self.format, &mut losses))
         } else {
-            Content::Own(own::lines(annotations, self.format, self.masks, &mut losses)?)
+            Content::Own(own::lines(annotations, self.format, self.masks, &mut losses))
         };
         if losses.lose_expressions() && !self.allow_loss {
             return Err(DataError::format(&file, refusal(&losses, annotations)));

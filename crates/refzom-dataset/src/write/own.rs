@@ -6,7 +6,7 @@ use std::path::Path;
 use super::MaskForm;
 use super::loss::{Loss, Losses};
 use super::refer::cleaned;
-use crate::dataset::Format;
+use crate::dataset::{Format, ImageFinder};
 use crate::{
     Annotation, Annotations, Counts, DataError, ImageEntry, OwnMask, OwnRecord, RefRecord, Rle,
     Segmentation, Sentence, SizedCounts,
@@ -21,15 +21,12 @@ pub(super) struct Lines {
 }
 
 /// The records in the terms of one's own set.
-///
-/// # Errors
-/// An outline that must be drawn cannot be.
 pub(super) fn lines(
     annotations: &Annotations,
     format: Format,
     form: MaskForm,
     losses: &mut Losses,
-) -> Result<Lines, DataError> {
+) -> Lines {
     let instances = &annotations.instances;
     let images: HashMap<i64, &ImageEntry> = instances.images.iter().map(|i| (i.id, i)).collect();
     let outlines: HashMap<i64, &Annotation> =
@@ -40,6 +37,7 @@ pub(super) fn lines(
         Lines { records: Vec::with_capacity(annotations.records.len()), masks: Vec::new() };
     let (mut used, mut seen) = (HashSet::<i64>::new(), HashSet::<i64>::new());
     let mut written = BTreeSet::new();
+    let mut finder = ImageFinder::new(annotations.images.clone());
     for record in &annotations.records {
         let zero = record.is_zero();
         let ids = if zero { Vec::new() } else { record.ann_id.to_vec() };
@@ -50,40 +48,50 @@ pub(super) fn lines(
             losses.add(Loss::FaultyRecord, 1);
             continue;
         };
+        let in_runs = form == MaskForm::Rle || (format == Format::Csv && objects.len() > 1);
+        let masks = objects.iter().map(|object| match (form, &object.segmentation) {
+            (MaskForm::Keep, Segmentation::Rle { size, counts }) => {
+                Some((OwnMask::Rle(SizedCounts { size: *size, counts: counts.clone() }), None))
+            }
+            (MaskForm::Keep, Segmentation::Polygons(polygons)) if !in_runs => {
+                Some((OwnMask::Polygons(polygons.clone()), None))
+            }
+            (_, outline) => {
+                let rle = outline.to_rle(image.height, image.width).ok()?;
+                if form == MaskForm::Png {
+                    return Some((OwnMask::File(format!("masks/{}.png", object.id)), Some(rle)));
+                }
+                let counts = Counts::Compressed(rle.to_compressed());
+                let size = [image.height, image.width];
+                Some((OwnMask::Rle(SizedCounts { size, counts }), None))
+            }
+        });
+        let Some(mut masks) = masks.collect::<Option<Vec<(OwnMask, Option<Rle>)>>>() else {
+            losses.add(Loss::FaultyRecord, 1);
+            continue;
+        };
         count_losses(record, annotations.format, losses);
         seen.insert(image.id);
         used.extend(&ids);
-        let drawn = form != MaskForm::Keep || (format == Format::Csv && objects.len() > 1);
-        let mut masks = Vec::with_capacity(objects.len());
-        for object in &objects {
-            let rle = || object.segmentation.to_rle(image.height, image.width);
-            masks.push(match (form, &object.segmentation) {
-                (MaskForm::Png, _) => {
-                    let name = format!("masks/{}.png", object.id);
-                    if written.insert(object.id) {
-                        out.masks.push((name.clone(), rle()?));
-                    }
-                    OwnMask::File(name)
-                }
-                (_, Segmentation::Rle { size, counts }) => {
-                    OwnMask::Rle(SizedCounts { size: *size, counts: counts.clone() })
-                }
-                (_, Segmentation::Polygons(polygons)) if !drawn => {
-                    OwnMask::Polygons(polygons.clone())
-                }
-                _ => {
-                    losses.add(Loss::OutlineForm, 1);
-                    let counts = Counts::Compressed(rle()?.to_compressed());
-                    OwnMask::Rle(SizedCounts { size: [image.height, image.width], counts })
-                }
-            });
+        for ((mask, drawn), object) in masks.iter_mut().zip(&objects) {
+            let were_runs = matches!(object.segmentation, Segmentation::Rle { .. });
+            let are_runs = matches!(mask, OwnMask::Rle(_));
+            losses.add(Loss::OutlineForm, usize::from(are_runs && !were_runs));
+            if let (OwnMask::File(name), Some(rle)) = (mask, drawn.take())
+                && written.insert(object.id)
+            {
+                out.masks.push((name.clone(), rle));
+            }
         }
+        let mut masks: Vec<OwnMask> = masks.into_iter().map(|(mask, _)| mask).collect();
         let kinds: BTreeSet<i64> = objects.iter().map(|object| object.category_id).collect();
         losses.add(Loss::Categories, usize::from(kinds.len() > 1));
         let category = objects.first().map(|object| object.category_id);
         let category = category.or_else(|| record.category_id.to_vec().first().copied());
+        let name = finder.name(&image.file_name, &record.file_name);
+        let name = name.unwrap_or(&image.file_name);
         let line = OwnRecord {
-            image: image.file_name.clone(),
+            image: name.to_owned(),
             split: Some(record.split.clone()),
             category: category.and_then(|id| categories.get(&id)).map(|name| (*name).to_owned()),
             ..OwnRecord::default()
@@ -108,7 +116,7 @@ pub(super) fn lines(
     losses.add(Loss::UnusedAnnotation, instances.annotations.iter().filter(unused).count());
     losses
         .add(Loss::UnusedImage, instances.images.iter().filter(|i| !seen.contains(&i.id)).count());
-    Ok(out)
+    out
 }
 
 /// What a person reads: the raw sentence, or the cleaned one where there is no raw.

@@ -1,6 +1,5 @@
 //! `dmmi-cli data doctor`: everything a training run would stumble over, before it does.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -9,6 +8,7 @@ use refzom_dataset::{Annotations, DatasetConfig, Doctor, Severity};
 
 use super::source::{OutputPath, PartBar, SourceArgs};
 use crate::exit::bad_input;
+use crate::out::{is_unread, say};
 use crate::report::save;
 
 /// Arguments of `data doctor`.
@@ -71,7 +71,12 @@ pub(crate) fn run(args: DoctorArgs) -> Result<()> {
         Some(OutputPath::Stdout) => json()?,
         _ => diagnosis.to_string().trim_end().to_owned(),
     };
-    writeln!(std::io::stdout().lock(), "{text}").context("cannot write to standard output")?;
+    // A reader that has seen enough does not change the verdict.
+    if let Err(error) = say!("{text}")
+        && !is_unread(&error)
+    {
+        return Err(error);
+    }
     let warnings = if args.strict { diagnosis.kinds(Severity::Warning) } else { 0 };
     match diagnosis.kinds(Severity::Error) + warnings {
         0 => Ok(()),
