@@ -28,12 +28,12 @@ struct Sample {
 #[serde(rename_all = "camelCase")]
 struct Official {
     #[serde(rename = "overall_IoU")]
-    overall_iou: f64,
+    overall_iou: Option<f64>,
     #[serde(rename = "mIoU")]
-    mean_iou: f64,
-    precision: BTreeMap<String, f64>,
+    mean_iou: Option<f64>,
+    precision: BTreeMap<String, Option<f64>>,
     #[serde(rename = "mean_acc")]
-    mean_acc: f64,
+    mean_acc: Option<f64>,
     #[serde(rename = "seg_total")]
     seg_total: u64,
     #[serde(rename = "n_zero")]
@@ -87,11 +87,13 @@ fn unpack(hex: &str, pixels: usize) -> Result<Vec<bool>> {
     Ok((0..pixels).map(|i| bytes[i / 8] >> (7 - i % 8) & 1 == 1).collect())
 }
 
-/// Both sides compute in f64 and may sum in another order: `n` roundings.
-fn close(report: &mut Report, name: &str, ours: Option<f64>, expected: f64, n: usize) {
-    let error = ours
-        .map_or(f64::INFINITY, |v| (v - expected).abs() / expected.abs().max(f64::MIN_POSITIVE));
-    let error = if ours == Some(expected) { 0.0 } else { error };
+/// Both sides compute in f64 and may sum in another order: `n` roundings. `null` is a score of nothing.
+fn close(report: &mut Report, name: &str, ours: Option<f64>, expected: Option<f64>, n: usize) {
+    let error = match (ours, expected) {
+        (ours, expected) if ours == expected => 0.0,
+        (Some(v), Some(expected)) => (v - expected).abs() / expected.abs().max(f64::MIN_POSITIVE),
+        _ => f64::INFINITY,
+    };
     report.judge(name, error, n as f64 * f64::EPSILON);
 }
 
@@ -140,7 +142,7 @@ fn official(expected: &Official, scored: &[Scored], report: &mut Report) {
 }
 
 /// Ways of rejecting, then sources, then scores. Sources named here are all samples unless the samples name sources too.
-type Rela = BTreeMap<String, BTreeMap<String, BTreeMap<String, f64>>>;
+type Rela = BTreeMap<String, BTreeMap<String, BTreeMap<String, Option<f64>>>>;
 
 fn rela(expected: &Rela, scored: &[Scored], report: &mut Report) {
     for (way, sources) in expected {
