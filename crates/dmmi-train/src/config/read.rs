@@ -369,7 +369,8 @@ mod tests {
         refused("base = \"nothing\"", &[], &["base", "nothing", "quickstart"]);
         // Its validation split and its network are replaced, not mixed.
         let text = format!("base = \"quickstart\"\n{DATA}val = {{ carve = 0.2 }}");
-        let sets = ["model.text.num_layers=3", "model.preset=resnet50-release", "loss.class_weights="];
+        let sets =
+            ["model.text.num_layers=3", "model.preset=resnet50-release", "loss.class_weights="];
         let config = read(&text, &sets).expect("valid");
         assert!(matches!(config.data.val, Some(ValConfig::Carve(_))));
         let preset = DmmiConfig::preset("resnet50-release", 0).expect("known");
