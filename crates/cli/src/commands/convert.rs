@@ -9,7 +9,7 @@ use dmmi_model::names::Heads;
 use dmmi_train::{ReleaseOptions, load_model, load_release, save_model, save_release};
 
 use crate::exit::bad_input;
-use crate::out::say;
+use crate::out::{say, shell};
 use crate::progress::spinner;
 
 /// Arguments of `convert`.
@@ -103,7 +103,8 @@ fn from_release(args: &ConvertArgs) -> anyhow::Result<()> {
         say!("tensors     {line}")?;
     }
     say!("written     {}", args.to.display())?;
-    say!("next        dmmi-cli eval --checkpoint {} --data DIR --split test", args.to.display())?;
+    let to = shell(&args.to.display().to_string());
+    say!("next        dmmi-cli eval --checkpoint {to} --data DIR --split test")?;
     Ok(())
 }
 
