@@ -141,7 +141,7 @@ fn tables_hold_the_same() {
     assert_eq!((test.len(), test.samples()[0].kind), (1, TargetKind::Zero));
     std::fs::write(dir.path().join("mine.csv"), "image,text\na.png,dog\n").unwrap();
     let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();
-    assert!(error.contains("no column expression"), "{error}");
+    assert!(error.contains("no column expression") && error.contains("commas"), "{error}");
     let table = "image,expression,mask,spilt,\na.png,dog,,val,\n";
     std::fs::write(dir.path().join("mine.csv"), table).unwrap();
     let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();
