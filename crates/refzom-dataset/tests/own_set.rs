@@ -19,6 +19,7 @@ fn pictures(dir: &Path) {
         .save(dir.join("masks/left.png"))
         .unwrap();
     RgbImage::from_pixel(3, 3, white).save(dir.join("masks/small.png")).unwrap();
+    RgbImage::from_pixel(6, 8, white).save(dir.join("masks/turned.png")).unwrap();
 }
 
 fn areas(dataset: &Dataset) -> Vec<(String, TargetKind, u64)> {
@@ -54,6 +55,7 @@ not json at all
 {"image": "a.png", "expression": "misspelt", "mask": null, "spilt": "val"}
 {"image": "a.png", "expression": "no mask", "mask": 7}
 [1, 2]
+{"image": "a.png", "expression": "turned", "mask": "masks/turned.png"}
 "#;
     std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
     let cfg = DatasetConfig::new(dir.path(), "train");
@@ -75,7 +77,7 @@ not json at all
         ("image file missing", 1),
         ("image name leads out of the image folder", 1),
         ("line that is no record", 8),
-        ("mask file that cannot be used", 3),
+        ("mask file that cannot be used", 4),
         ("target without a pixel", 1),
     ];
     assert_eq!(counts, faults, "{rejected:#?}");
@@ -84,6 +86,7 @@ not json at all
         "line 10: has no mask; write \"mask\": null",
         "line 11: has no expression (mine.jsonl)",
         "small.png: has 3 x 3 pixels but the image 8 x 6",
+        "turned.png: has 6 x 8 pixels but the image 8 x 6, as stored",
         "gone.png: does not exist",
         "line 18: expression is a number; give a text in quotes (mine.jsonl)",
         "line 19: is no JSON object on one line; write one like {\"image\"",
