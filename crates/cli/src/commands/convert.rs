@@ -140,7 +140,13 @@ fn to_release(args: &ConvertArgs) -> anyhow::Result<()> {
         "tensors     {tensors} under model and bert_model (dead copies, counts and position indices included)"
     )?;
     say!("written     {}", args.to.display())?;
-    Ok(())
+    let (file, [h, w]) = (&loaded.file, loaded.file.image_size);
+    say!(
+        "not in it   heads (--text-heads {} --decoder-heads {}), {h} x {w} pixels (--image-size), {} word pieces (--max-words), the vocabulary (--vocab): needed on the way back",
+        file.model.text.num_heads,
+        file.model.decoder.num_heads,
+        file.max_words
+    )
 }
 
 /// The weights of a checkpoint folder of ours, which stand for the folder.
