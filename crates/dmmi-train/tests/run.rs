@@ -433,7 +433,11 @@ fn words_that_the_vocabulary_does_not_know_are_told() {
     let vocab = format!("data.vocab={}", vocab.display());
     let mut memory = Memory::default();
     let sets = [vocab.as_str(), "stop.steps=1"];
-    run(config(&root.path().join("run"), &sets), cpu(), &mut memory).unwrap();
+    let out = root.path().join("run");
+    run(config(&out, &sets), resume(), &mut memory).unwrap();
+    // Whoever names the wrong folder sees which one it is.
+    let anew = format!("no checkpoint in {} yet", out.display());
+    assert!(memory.notes.iter().any(|note| note.starts_with(&anew)), "{:?}", memory.notes);
     let told =
         |note: &String| note.starts_with("training split: 15 of 15") && note.contains("data.vocab");
     assert!(memory.notes.iter().any(told), "{:?}", memory.notes);
