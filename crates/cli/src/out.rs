@@ -40,3 +40,26 @@ pub(crate) fn is_unread(error: &anyhow::Error) -> bool {
     let closed = |io: &std::io::Error| io.kind() == ErrorKind::BrokenPipe;
     error.to_string() == CONTEXT && error.root_cause().downcast_ref().is_some_and(closed)
 }
+
+/// Quoted for a POSIX shell where needed.
+pub(crate) fn shell(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shell_words_survive() {
+        assert_eq!(shell("runs/quick-start"), "runs/quick-start");
+        assert_eq!(shell("the red circle"), "'the red circle'");
+        assert_eq!(shell("it's"), r"'it'\''s'");
+        assert_eq!(shell(""), "''");
+    }
+}

@@ -69,6 +69,18 @@ fn a_lost_result_is_made_again_and_own_files_can_join() {
 }
 
 #[test]
+fn stop_minutes_inside_pretrain_leave_no_row_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let shown = dir.path().join("out").display().to_string();
+    let args = ["ablate", "--mini", "--quiet", "--device", "cpu", "--out", &shown, "no_mba"];
+    let args: Vec<&str> = args.into_iter().chain(["--set", "stop.minutes=1e-9"]).collect();
+    let said = dmmi(&args, b"");
+    assert_eq!(said.code, Some(130), "{}", said.stderr);
+    assert!(said.stderr.contains("stop.minutes over"), "{}", said.stderr);
+    assert!(dir.path().join("out/no_mba/checkpoints/pretraining").exists());
+}
+
+#[test]
 fn bad_names_and_folders_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let shown = dir.path().join("out").display().to_string();
@@ -82,6 +94,8 @@ fn bad_names_and_folders_are_refused() {
     }
     let epochs = ["ablate", "--out", &shown, "--epochs", "2", "--set", "schedule.epochs=3"];
     dmmi(&epochs, b"").refuses(&["schedule.epochs=3", "--epochs"]);
+    let mini = ["ablate", "--out", &shown, "--mini", "--set", "pretrain.steps=9"];
+    dmmi(&mini, b"").refuses(&["pretrain.steps=9", "--mini"]);
     let data = dir.path().join("data.toml");
     fs::write(&data, "base = \"quickstart\"\n").unwrap();
     dmmi(&["ablate", "--out", &shown, data.to_str().unwrap()], b"").refuses(&["data.toml"]);

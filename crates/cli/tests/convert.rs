@@ -71,7 +71,8 @@ fn there_and_back() {
     let info = done(&["info", "--checkpoint", &at("ours")]);
     assert!(info.contains("40 pieces"), "{info}");
 
-    done(&["convert", &at("ours"), &at("back.pth")]);
+    let said = done(&["convert", &at("ours"), &at("back.pth")]);
+    assert!(said.contains(&format!("--text-heads {TEXT_HEADS}")) && said.contains("64 x 64"));
     convert(&at("back.pth"), &at("again"));
     assert!(weights("ours") == weights("again"));
     strict_in_pytorch(&at("back.pth"), &golden("g5_ckpt_zip.pth"));

@@ -65,6 +65,14 @@ fn names(dir: &str) -> Vec<String> {
 }
 
 #[test]
+fn a_folder_is_no_picture() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().display().to_string();
+    let args = ["predict", "--checkpoint", "none", "--image", &image, "--text", "a", "--json", "-"];
+    dmmi(&args, b"").refuses(&["folder", &image]);
+}
+
+#[test]
 fn writes_masks_overlay_and_json_at_the_pictures_size() {
     let out = path("plain");
     let said =

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use refzom_dataset::text::{
     BERT_BASE_UNCASED_VOCAB, EraseMode, ExpressionTokenizer, PerceptronTagger, PhraseEraser,
     Replacement,
@@ -38,6 +39,7 @@ pub struct Split {
     name: String,
     dataset: Dataset,
     left_out: BTreeMap<String, usize>,
+    unknown: usize,
     loader: Loader,
     image_size: [usize; 2],
 }
@@ -269,8 +271,13 @@ impl Split {
         image_size: [usize; 2],
     ) -> Result<Self> {
         let Opened { name, dataset, left_out } = opened;
+        let unknown = |sample: &&Sample| {
+            let pieces = how.tokenizer.encode(&sample.expression);
+            pieces.is_ok_and(|pieces| pieces.ids.iter().any(|&id| how.tokenizer.is_unknown(id)))
+        };
+        let unknown = dataset.samples().par_iter().filter(unknown).count();
         let loader = Loader::new(&dataset, how, settings)?;
-        Ok(Self { name, dataset, left_out, loader, image_size })
+        Ok(Self { name, dataset, left_out, unknown, loader, image_size })
     }
 
     /// Opens a split for scoring the model that `file` describes, in the order of the refs file. Samples of damaged pictures are
@@ -302,6 +309,11 @@ impl Split {
     /// How many records or sentences were left out, by reason; a damaged picture is a reason of its own.
     pub fn left_out(&self) -> &BTreeMap<String, usize> {
         &self.left_out
+    }
+
+    /// Samples whose expression holds a word that the vocabulary does not know.
+    pub fn unknown(&self) -> usize {
+        self.unknown
     }
 
     /// Number of samples.
@@ -349,10 +361,17 @@ impl Split {
 
     /// One line a kind of fault.
     fn faults(&self, role: &str) -> Vec<String> {
-        self.left_out
-            .iter()
-            .map(|(reason, n)| format!("{role} split: {n} left out: {reason}"))
-            .collect()
+        let left_out = self.left_out.iter();
+        let mut faults: Vec<String> =
+            left_out.map(|(reason, n)| format!("{role} split: {n} left out: {reason}")).collect();
+        if self.unknown > 0 {
+            faults.push(format!(
+                "{role} split: {} of {} expressions hold words that the vocabulary (data.vocab) does not know",
+                self.unknown,
+                self.len()
+            ));
+        }
+        faults
     }
 }
 

@@ -6,7 +6,8 @@ use toml::{Table, Value};
 
 /// Lays `over` on `base`: tables merge key by key, everything else is replaced.
 ///
-/// A table that names another `kind` than the one below replaces it whole: settings of a Swin mean nothing to a ResNet.
+/// A table of another kind than the one below replaces it whole: settings of a Swin mean nothing to a ResNet, those of one
+/// `preset` nothing to another, and a validation split is a split or a part to `carve`.
 pub fn merge(base: &mut Table, over: Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
@@ -21,7 +22,11 @@ pub fn merge(base: &mut Table, over: Table) {
 }
 
 fn same_kind(below: &Table, above: &Table) -> bool {
-    above.get("kind").is_none_or(|kind| below.get("kind") == Some(kind))
+    let agree = |key: &str| above.get(key).is_none_or(|value| below.get(key) == Some(value));
+    let carves = |table: &Table| table.contains_key("carve");
+    let is_split = |table: &Table| table.contains_key("dir") || table.contains_key("split");
+    let turns = carves(below) && is_split(above) || is_split(below) && carves(above);
+    agree("kind") && agree("preset") && !turns
 }
 
 /// One `a.b=c` as the table `{ a = { b = c } }`; `c` is read as TOML, and as text where it is not TOML.
@@ -161,6 +166,17 @@ mod tests {
         assert_eq!(base, table("x = 1\n[m]\nkind = 'swin'\ndepth = 6\n[n]\np = 1\nq = 3"));
         merge(&mut base, table("[m]\nkind = 'resnet'\nlayers = 3"));
         assert_eq!(base["m"], Value::Table(table("kind = 'resnet'\nlayers = 3")));
+        for (below, above, whole) in [
+            ("preset = 'a'\ndepth = 4", "preset = 'b'", true),
+            ("preset = 'a'\ndepth = 4", "preset = 'a'\nwidth = 2", false),
+            ("dir = 'd'\nsplit = 'val'", "carve = 0.1", true),
+            ("carve = 0.1\nseed = 3", "dir = 'd'\nsplit = 'val'", true),
+            ("carve = 0.1\nseed = 3", "carve = 0.2", false),
+        ] {
+            let mut base = Table::from_iter([("t".into(), Value::Table(table(below)))]);
+            merge(&mut base, Table::from_iter([("t".into(), Value::Table(table(above)))]));
+            assert_eq!(base["t"] == Value::Table(table(above)), whole, "{below} {above}");
+        }
     }
 
     #[test]

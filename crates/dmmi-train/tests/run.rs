@@ -426,6 +426,24 @@ fn damaged_pictures_are_left_out_and_counted_unless_none_remains() {
 }
 
 #[test]
+fn words_that_the_vocabulary_does_not_know_are_told() {
+    let root = tempfile::tempdir().unwrap();
+    let vocab = root.path().join("vocab.txt");
+    std::fs::write(&vocab, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nthe\n").unwrap();
+    let vocab = format!("data.vocab={}", vocab.display());
+    let mut memory = Memory::default();
+    let sets = [vocab.as_str(), "stop.steps=1"];
+    let out = root.path().join("run");
+    run(config(&out, &sets), resume(), &mut memory).unwrap();
+    // Whoever names the wrong folder sees which one it is.
+    let anew = format!("no checkpoint in {} yet", out.display());
+    assert!(memory.notes.iter().any(|note| note.starts_with(&anew)), "{:?}", memory.notes);
+    let told =
+        |note: &String| note.starts_with("training split: 15 of 15") && note.contains("data.vocab");
+    assert!(memory.notes.iter().any(told), "{:?}", memory.notes);
+}
+
+#[test]
 fn a_model_is_loaded_whole_or_not_at_all() {
     let root = tempfile::tempdir().unwrap();
     let outcome = run(config(&root.path().join("run"), &["stop.steps=1"]), cpu(), &mut ()).unwrap();
@@ -604,6 +622,8 @@ fn stopped_while_it_learns_categories_and_resumed_ends_with_the_same_bytes() {
         let other = [sets[0], "pretrain={steps=10,batch_size=3}", sets[2], sets[3]];
         let error = run(config(&out, &other), resume(), &mut ()).unwrap_err();
         assert!(error.to_string().contains("pretrain.steps"), "{error}");
+        let error = run(config(&out, &[sets[0], sets[2]]), resume(), &mut ()).unwrap_err();
+        assert!(error.to_string().contains("pretrain"), "{error}");
 
         let mut memory = Memory::default();
         let last = run(config(&out, &sets), resume(), &mut memory).unwrap();

@@ -19,6 +19,7 @@ fn pictures(dir: &Path) {
         .save(dir.join("masks/left.png"))
         .unwrap();
     RgbImage::from_pixel(3, 3, white).save(dir.join("masks/small.png")).unwrap();
+    RgbImage::from_pixel(6, 8, white).save(dir.join("masks/turned.png")).unwrap();
 }
 
 fn areas(dataset: &Dataset) -> Vec<(String, TargetKind, u64)> {
@@ -55,6 +56,7 @@ not json at all
 {"image": "a.png", "expression": "no mask", "mask": 7}
 [1, 2]
 {"image": "a.png", "expression": "nameless mask", "mask": ""}
+{"image": "a.png", "expression": "turned", "mask": "masks/turned.png"}
 "#;
     std::fs::write(dir.path().join("mine.jsonl"), lines).unwrap();
     let cfg = DatasetConfig::new(dir.path(), "train");
@@ -86,6 +88,7 @@ not json at all
         "line 11: has no expression (mine.jsonl)",
         "small.png: has 3 x 3 pixels but the image 8 x 6",
         "reference 17 (image 2): target without a pixel",
+        "turned.png: has 6 x 8 pixels but the image 8 x 6, as stored",
         "gone.png: does not exist",
         "mask is an empty name; give null",
         "line 18: expression is a number; give a text in quotes (mine.jsonl)",
@@ -147,7 +150,7 @@ fn tables_hold_the_same() {
     assert_eq!((test.len(), test.samples()[0].kind), (2, TargetKind::Zero));
     std::fs::write(dir.path().join("mine.csv"), "image,text\na.png,dog\n").unwrap();
     let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();
-    assert!(error.contains("no column expression"), "{error}");
+    assert!(error.contains("no column expression") && error.contains("commas"), "{error}");
     let table = "image,expression,mask,spilt,\na.png,dog,,val,\n";
     std::fs::write(dir.path().join("mine.csv"), table).unwrap();
     let error = Dataset::load(&DatasetConfig::new(dir.path(), "train")).unwrap_err().to_string();

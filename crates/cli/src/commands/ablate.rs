@@ -221,8 +221,12 @@ fn one(entry: &Entry, device: &Device, stop: &Arc<AtomicBool>, quiet: bool) -> R
         let text = format!("{what} of {}; the same command goes on from there", entry.name);
         Err(anyhow::Error::new(Interrupted(text)))
     };
-    if trained.ended == Ended::Interrupted {
-        return interrupted(format!("step {}", trained.step));
+    match trained.ended {
+        Ended::Interrupted => return interrupted(format!("step {}", trained.step)),
+        Ended::Minutes if trained.step == 0 => {
+            return interrupted("stop.minutes over before the first step".to_owned());
+        }
+        _ => {}
     }
     let loaded = load_model(&trained.checkpoint, device)?;
     let data = entry.config.data.test.clone().unwrap_or_else(|| DatasetConfig {

@@ -9,7 +9,7 @@ use dmmi_model::names::Heads;
 use dmmi_train::{ReleaseOptions, load_model, load_release, save_model, save_release};
 
 use crate::exit::bad_input;
-use crate::out::say;
+use crate::out::{say, shell};
 use crate::progress::spinner;
 
 /// Arguments of `convert`.
@@ -103,7 +103,8 @@ fn from_release(args: &ConvertArgs) -> anyhow::Result<()> {
         say!("tensors     {line}")?;
     }
     say!("written     {}", args.to.display())?;
-    say!("next        dmmi-cli eval --checkpoint {} --data DIR --split test", args.to.display())?;
+    let to = shell(&args.to.display().to_string());
+    say!("next        dmmi-cli eval --checkpoint {to} --data DIR --split test")?;
     Ok(())
 }
 
@@ -139,7 +140,13 @@ fn to_release(args: &ConvertArgs) -> anyhow::Result<()> {
         "tensors     {tensors} under model and bert_model (dead copies, counts and position indices included)"
     )?;
     say!("written     {}", args.to.display())?;
-    Ok(())
+    let (file, [h, w]) = (&loaded.file, loaded.file.image_size);
+    say!(
+        "not in it   heads (--text-heads {} --decoder-heads {}), {h} x {w} pixels (--image-size), {} word pieces (--max-words), the vocabulary (--vocab): needed on the way back",
+        file.model.text.num_heads,
+        file.model.decoder.num_heads,
+        file.max_words
+    )
 }
 
 /// The weights of a checkpoint folder of ours, which stand for the folder.

@@ -140,6 +140,12 @@ fn tell_scores(
     for (reason, n) in split.left_out() {
         say!("left out    {n}: {reason}")?;
     }
+    if split.unknown() > 0 {
+        say!(
+            "unknown     {} expressions hold words that the checkpoint's vocabulary does not know",
+            split.unknown()
+        )?;
+    }
     let evaluation = written.evaluation;
     let [h, w] = evaluation.model_size;
     say!("{}", tables(&format!("at model size, {h} x {w}"), &evaluation.at_model_size))?;

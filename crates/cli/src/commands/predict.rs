@@ -187,6 +187,10 @@ fn answer(
 }
 
 fn read_picture(path: &Path) -> Result<Vec<u8>> {
+    if path.is_dir() {
+        let path = path.display();
+        return Err(bad_input!("image {path} is a folder; give one picture, a call each"));
+    }
     let mut bytes = Vec::new();
     let (read, name) = if path == Path::new("-") {
         let read = std::io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes);

@@ -20,7 +20,7 @@ use super::{synth, train};
 use crate::device::{self, Arithmetic, DeviceChoice};
 use crate::exit::Interrupted;
 use crate::file;
-use crate::out::tell;
+use crate::out::{shell, tell};
 use crate::progress::{Console, bar, duration, percent};
 use crate::report::{self, ReportData};
 use plan::{Plan, Settings, State};
@@ -204,16 +204,6 @@ fn predict_command(plan: &Plan, example: &Example) -> String {
     command + &format!(" --out {}", shell(&plan.predictions_dir().display().to_string()))
 }
 
-/// Quoted for a POSIX shell where needed.
-fn shell(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
 fn finish(page: &ReportData, plan: &Plan, example: Option<&Example>, took: Duration) -> Result<()> {
     let mut text = format!("\n{}\n\n", page.summary);
     for number in &page.headline {
@@ -253,14 +243,6 @@ fn parse_minutes(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn shell_words_survive() {
-        assert_eq!(shell("runs/quick-start"), "runs/quick-start");
-        assert_eq!(shell("the red circle"), "'the red circle'");
-        assert_eq!(shell("it's"), r"'it'\''s'");
-        assert_eq!(shell(""), "''");
-    }
 
     #[test]
     fn minutes_are_positive() {

@@ -10,7 +10,7 @@ use dmmi_train::{Ended, Observers, Outcome, RunLog, RunOptions, Score, TrainConf
 
 use crate::device::DeviceChoice;
 use crate::exit::{INTERRUPTED, Interrupted, bad_input};
-use crate::out::{say, tell};
+use crate::out::{say, shell, tell};
 use crate::progress::{Console, percent, since};
 
 /// Arguments of `train`.
@@ -136,7 +136,7 @@ fn finish(outcome: &Outcome, out: &Path, score: Score, took: &str) -> anyhow::Re
     }
     say!(
         "next: dmmi-cli predict --checkpoint {} --image PICTURE --text SENTENCE --out DIR",
-        out.display()
+        shell(&out.display().to_string())
     )?;
     Ok(())
 }

@@ -167,7 +167,10 @@ impl TrainConfig {
             .get("model")
             .and_then(Value::as_table)
             .is_some_and(|model| !model.contains_key("preset"));
-        for set in sets {
+        // A preset replaces what other presets were changed to, not what is set beside it.
+        let (preset, others): (Vec<_>, Vec<_>) =
+            sets.iter().partition(|set| set.trim_start().starts_with("model.preset"));
+        for set in preset.into_iter().chain(others) {
             apply_set(&mut file, set).map_err(|message| Error::config("command line", message))?;
         }
         let mut table = defaults()?;
@@ -257,7 +260,7 @@ fn unknown_key(origin: &str, error: &toml::de::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Score, TextLayers};
+    use crate::config::{Score, TextLayers, ValConfig};
 
     const DATA: &str = "[data]\ntrain = { dir = \"d\", split = \"train\" }\n";
 
@@ -364,6 +367,14 @@ mod tests {
         assert_eq!(config.model.fusion.lambda, dmmi_model::Lambda::Fixed);
         assert_eq!(config.model.backbone, plain.model.backbone);
         refused("base = \"nothing\"", &[], &["base", "nothing", "quickstart"]);
+        // Its validation split and its network are replaced, not mixed.
+        let text = format!("base = \"quickstart\"\n{DATA}val = {{ carve = 0.2 }}");
+        let sets =
+            ["model.text.num_layers=3", "model.preset=resnet50-release", "loss.class_weights="];
+        let config = read(&text, &sets).expect("valid");
+        assert!(matches!(config.data.val, Some(ValConfig::Carve(_))));
+        let preset = DmmiConfig::preset("resnet50-release", 0).expect("known");
+        assert_eq!((config.model.backbone, config.model.text.num_layers), (preset.backbone, 3));
     }
 
     #[test]

@@ -61,7 +61,10 @@ impl Run {
             None if damaged.is_empty() => {
                 pretraining = self.begun_pretraining(observer)?;
                 if options.resume && pretraining.is_none() {
-                    observer.note("no checkpoint yet: starting from the beginning")?;
+                    let out = self.dir.root().display();
+                    observer.note(&format!(
+                        "no checkpoint in {out} yet: starting from the beginning"
+                    ))?;
                 }
                 self.network.store.draw()?;
                 if let Some(init) = self.config.init.clone() {

@@ -120,7 +120,7 @@ fn parse_csv(bytes: &[u8]) -> Result<Vec<Numbered>, String> {
     };
     let needed = |name: &str| {
         place(name).ok_or_else(|| {
-            format!("has no column {name}; its first line must name image, expression and mask, and may name split and category, with commas between them")
+            format!("has no column {name}; its first line must name image, expression and mask, separated by commas, and may name split and category")
         })
     };
     let (image, expression, mask) = (needed("image")?, needed("expression")?, needed("mask")?);
@@ -434,12 +434,18 @@ fn outline(mask: &OwnMask, base: &Path, image: &ImageEntry) -> Result<Segmentati
     }
     let mask = load_mask_png(&path).map_err(bad)?;
     if (mask.height(), mask.width()) != (image.height, image.width) {
+        let turned = (mask.width(), mask.height()) == (image.height, image.width);
         return Err(bad(format!(
-            "has {} x {} pixels but the image {} x {}",
+            "has {} x {} pixels but the image {} x {}{}",
             mask.width(),
             mask.height(),
             image.width,
-            image.height
+            image.height,
+            if turned {
+                ", as stored: data sets do not turn photos by their EXIF data"
+            } else {
+                ""
+            }
         )));
     }
     Ok(Rle::encode(&mask).to_segmentation())

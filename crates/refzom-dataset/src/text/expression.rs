@@ -19,6 +19,9 @@ pub const MAX_EXPRESSION_BYTES: usize = 1 << 16;
 /// The vocabulary of bert-base-uncased, a piece a line.
 pub const BERT_BASE_UNCASED_VOCAB: &str = include_str!("../../assets/bert-base-uncased-vocab.txt");
 
+/// Fewer pieces than this is no vocabulary of a language: BERT has 30,522.
+const SMALL_VOCABULARY: usize = 5_000;
+
 /// What happens to `[SEP]` when an expression is too long.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -151,6 +154,14 @@ impl ExpressionTokenizer {
     /// The piece with this id.
     pub fn piece(&self, id: u32) -> Option<String> {
         self.tokenizer.id_to_token(id)
+    }
+
+    /// Whether a piece stands for a word that the vocabulary does not know: `[UNK]`, and, in a small vocabulary such as that of
+    /// synthetic data, a single letter inside a word.
+    pub fn is_unknown(&self, id: u32) -> bool {
+        let letter = |piece: &str| piece.len() == 3 && piece.starts_with("##");
+        let small = self.vocab_size < SMALL_VOCABULARY;
+        self.piece(id).is_some_and(|piece| piece == "[UNK]" || small && letter(&piece))
     }
 
     /// Encodes one expression.

@@ -78,6 +78,15 @@ impl Plan {
                 "seed" => "--seed",
                 "out" => "--out",
                 "schedule.epochs" if args.epochs.is_some() => "--epochs alone",
+                "schedule.epochs"
+                | "schedule.batch_size"
+                | "eval.batch_size"
+                | "pretrain.steps"
+                | "pretrain.batch_size"
+                    if args.mini =>
+                {
+                    "it without --mini"
+                }
                 "data.train.dir" | "data.val.dir" | "data.test.dir" => {
                     "--pictures and --seed; every run sees the data made in --out"
                 }

@@ -175,16 +175,11 @@ impl Engine {
         notices
     }
 
-    /// Words of which the vocabulary knows nothing: foreign scripts, `[UNK]`, and, in the small vocabulary of
-    /// synthetic data, words that fall apart into letters.
+    /// Words of which the vocabulary knows nothing, and those of foreign scripts.
     fn unknown_words<'a>(&self, expression: &'a str, encoded: &Encoded) -> Vec<&'a str> {
-        let small = self.tokenizer.vocab_size() < SMALL_VOCABULARY;
-        let lost = |piece: &str| {
-            piece == "[UNK]" || (small && piece.len() == 3 && piece.starts_with("##"))
-        };
         let mut words = texts::foreign_words(expression);
         for (id, &(from, to)) in encoded.ids.iter().zip(&encoded.offsets) {
-            if to > from && self.tokenizer.piece(*id).is_some_and(|piece| lost(&piece)) {
+            if to > from && self.tokenizer.is_unknown(*id) {
                 let word = texts::word_at(expression, from);
                 if !words.contains(&word) {
                     words.push(word);
@@ -209,9 +204,6 @@ pub(crate) fn load(
     let loaded = dmmi_train::load_model(checkpoint, device)?;
     Ok(LoadedModel { model: loaded.model.compute_in(arithmetic.activations(device)), ..loaded })
 }
-
-/// Fewer pieces than this is no vocabulary of a language: BERT has 30,522.
-const SMALL_VOCABULARY: usize = 5_000;
 
 fn side(pixels: usize) -> Result<u32> {
     u32::try_from(pixels).context("the checkpoint's picture size is impossible")

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use dmmi_train::{EpochRecord, Evaluation, PretrainRecord, StepRecord, Summary, Tables};
 use refzom_dataset::Dataset;
 
-use super::{Done, Example, gallery, plan, predict_command, shell};
+use super::{Done, Example, gallery, plan, predict_command};
+use crate::out::shell;
 use crate::progress::{count, duration};
 use crate::report::data::{
     Course, Headline, ReportData, ScoreLine, ScoreRow, ScoreTable, StepPoint,

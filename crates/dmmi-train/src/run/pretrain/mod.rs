@@ -72,7 +72,7 @@ impl Run {
         observer: &mut dyn Observer,
     ) -> Result<Option<PretrainState>> {
         let folder = self.dir.pretraining();
-        if self.config.pretrain.is_none() || !folder.exists() {
+        if !folder.exists() {
             return Ok(None);
         }
         if let Err(error) = verify(&folder) {
@@ -103,7 +103,12 @@ impl Run {
         let Some(cfg) = self.config.pretrain.clone() else { return Ok(None) };
         let device = self.network.device.clone();
         let maps = CategoryMaps::open(&self.config.data.train, self.data.train.dataset()).map_err(
-            |error| Error::config("[pretrain]", format!("{error}; leave [pretrain] out")),
+            |error| {
+                Error::config(
+                    "[pretrain]",
+                    format!("{error}; leave [pretrain] out (--set pretrain=)"),
+                )
+            },
         )?;
         let classes = maps.names().len() + 1;
         let pictures = maps.len();
