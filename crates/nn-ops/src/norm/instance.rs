@@ -65,9 +65,10 @@ fn statistics<T: Real>(x: &[T], n: usize, c: usize, eps: f64) -> (Vec<T>, Vec<T>
         }
     });
     let (off, squares) = moments.split_at(c);
-    let rstd = off.iter().zip(squares).map(|(d, s)| {
-        T::of(1.0) / ((*s - *d * *d).larger(T::default()) + T::of(eps)).sqrt()
-    });
+    let rstd = off
+        .iter()
+        .zip(squares)
+        .map(|(d, s)| T::of(1.0) / ((*s - *d * *d).larger(T::default()) + T::of(eps)).sqrt());
     let rstd = rstd.collect();
     mean.iter_mut().zip(off).for_each(|(m, d)| *m += *d);
     (mean, rstd)
