@@ -12,7 +12,7 @@ pub use infer::{Heads, infer};
 const DEAD: &str = "dead copies of decoder layers, never used (spec section 4)";
 const REBUILT: &str = "constants of the window size";
 const COUNTS: &str = "counts of batches";
-const TRAINING: &str = "state of the training";
+const BESIDE: &str = "beside the network: state of the training, averaged copies";
 
 /// Names of a DMMI checkpoint; ours are the same, without what is listed here as not needed.
 pub const RELEASE: Scheme = Scheme {
@@ -30,8 +30,7 @@ pub const RELEASE: Scheme = Scheme {
         ("bert_model.**.LayerNorm.beta", To::Name("bert_model.**.LayerNorm.bias")),
         ("model.**", To::Name("model.**")),
         ("bert_model.**", To::Name("bert_model.**")),
-        ("optimizer.**", To::Ignore(TRAINING)),
-        ("lr_scheduler.**", To::Ignore(TRAINING)),
+        ("**", To::Ignore(BESIDE)),
     ],
     lacks: &[],
 };
@@ -43,3 +42,19 @@ pub const FUSION: &[(&str, &str)] = &[
     ("layers.{i}.W_l.**", "fusion with the text"),
     ("all_fusion{i}.**", "fusion with the text"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_beside_the_network_is_not_needed() {
+        let beside = ["optimizer.state.0.exp_avg", "model_ema.backbone.norm0.bias", "rng_state"];
+        let network = ["model.classifier.conv1_1.weight", "model.classifier.new.weight"];
+        let names = [RELEASE.anchors, &beside, &network[1..]].concat();
+        let plan = RELEASE.plan(names.iter().copied()).expect("the anchors are there");
+        let ignored: Vec<&str> = plan.ignored.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((ignored, plan.unexpected.len()), (beside.to_vec(), 0));
+        assert!(network.iter().all(|name| plan.moves.contains_key(*name)));
+    }
+}

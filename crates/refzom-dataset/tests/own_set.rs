@@ -78,7 +78,7 @@ not json at all
         ("image file missing", 1),
         ("image name leads out of the image folder", 1),
         ("line that is no record", 8),
-        ("mask file that cannot be used", 4),
+        ("mask file that cannot be used", 5),
         ("target without a pixel", 1),
     ];
     assert_eq!(counts, faults, "{rejected:#?}");

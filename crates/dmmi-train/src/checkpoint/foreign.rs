@@ -22,13 +22,14 @@ pub(crate) struct WeightsFile {
 }
 
 enum Content {
-    /// Names without `module.`, which data-parallel training puts in front of them.
+    /// Names without what data-parallel training and `torch.compile` put into them.
     Torch(Box<TorchFile>, BTreeMap<String, TensorInfo>),
     Safetensors(BTreeMap<String, Tensor>),
 }
 
-/// What `DataParallel` and `DistributedDataParallel` put in front of a network's names.
+/// What `DataParallel` and `DistributedDataParallel` put in front of a network's names, and `torch.compile` anywhere in them.
 const PARALLEL: &str = "module";
+const COMPILED: &str = "_orig_mod";
 
 impl WeightsFile {
     /// Opens `.safetensors`, or whatever `torch.save` wrote.
@@ -60,9 +61,9 @@ impl WeightsFile {
     }
 }
 
-/// `module.` taken from the front of a name, or from behind its first part (`model.module.backbone`).
+/// `module.` taken from the front of a name, or from behind its first part (`model.module.backbone`); `_orig_mod.` everywhere.
 fn plain(name: &str) -> String {
-    let parts: Vec<&str> = name.split('.').collect();
+    let parts: Vec<&str> = name.split('.').filter(|part| *part != COMPILED).collect();
     let kept = parts.iter().enumerate().filter(|(i, part)| *i > 1 || **part != PARALLEL);
     kept.map(|(_, part)| *part).collect::<Vec<_>>().join(".")
 }
@@ -201,5 +202,6 @@ mod tests {
         assert_eq!(plain("module.patch_embed.x"), "patch_embed.x");
         assert_eq!(plain("model.module.backbone.x"), "model.backbone.x");
         assert_eq!(plain("model.backbone.module.x"), "model.backbone.module.x");
+        assert_eq!(plain("model._orig_mod.module.backbone._orig_mod.x"), "model.backbone.x");
     }
 }
