@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::out::tell;
 use candle_core::{DType, Device};
 use clap::ValueEnum;
 use dmmi_train::TrainConfig;
 use serde::Serialize;
 
 use crate::exit::bad_input;
+use crate::out::tell;
 
 /// The value of `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +129,7 @@ fn model(device: &Device) -> Option<String> {
 pub(crate) enum Arithmetic {
     /// 32-bit floats
     F32,
-    /// On a GPU bfloat16 with weights, norms, softmax and logits in f32; on a CPU f32 with linear layers' factors rounded to bfloat16, where the processor multiplies them
+    /// bfloat16: on a GPU everything but weights, norms, softmax and logits, on a CPU the factors of linear layers
     Bf16,
 }
 

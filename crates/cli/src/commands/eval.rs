@@ -46,7 +46,7 @@ pub(crate) struct EvalArgs {
     /// Where to compute: cpu, cuda, cuda:N or auto
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: DeviceChoice,
-    /// Arithmetic; bf16 is quicker on a GPU and less exact
+    /// Arithmetic; bf16 is less exact, and quicker on a GPU and on processors that multiply it
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) dtype: Arithmetic,
 }

@@ -5,6 +5,7 @@
 //! crate reaches 210 to 500 by shape; twice that with bf16 (docs/results.md).
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
@@ -152,6 +153,12 @@ unsafe fn pairs<const R: usize>(jobs: &Jobs<'_>, rows: std::ops::Range<usize>, c
     unsafe { block::<R, true>(jobs, rows, column) }
 }
 
+/// Room on the stack for a panel, whose registers are read from a cache line each.
+#[repr(align(64))]
+struct Panel {
+    _values: [f32; DEPTH * COLUMNS],
+}
+
 /// Some rows of the result, from `column` on `R` registers wide.
 #[inline(always)]
 unsafe fn block<const R: usize, const PAIRS: bool>(
@@ -163,13 +170,13 @@ unsafe fn block<const R: usize, const PAIRS: bool>(
     let columns = (n - column).min(R * LANES);
     let masks: [__mmask16; R] = std::array::from_fn(|r| mask(columns, r * LANES));
     let units = if PAIRS { k.div_ceil(2) } else { k };
-    let mut panel = Scratch::<f32>::new(units.min(DEPTH) * R * LANES);
+    let mut panel = MaybeUninit::<Panel>::uninit();
     for first in (0..units).step_by(DEPTH) {
         let depth = (units - first).min(DEPTH);
         // SAFETY: rows and columns lie inside their matrices (the caller's promise), masks leave out what does not, and the
         // panel has room for `depth` units.
         unsafe {
-            let to = panel.as_mut_ptr();
+            let to = panel.as_mut_ptr().cast::<f32>();
             if PAIRS || jobs.right.rs == 1 {
                 pack_turned::<R, PAIRS>(&jobs.right, k, (first, depth), (column, columns), to);
             } else {
