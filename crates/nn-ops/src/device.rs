@@ -1,6 +1,5 @@
 //! Opening a GPU, and what one asks of it: wait, memory in use, precision of matrix products.
 
-#[cfg(target_arch = "x86_64")]
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{Device, Result};
@@ -52,26 +51,16 @@ pub fn set_tf32(allowed: bool) {
 /// (AVX512-BF16: twice the speed of f32). Off at first. A choice of the process; backward passes, convolutions,
 /// attention and GPUs are not concerned. Tells whether this processor does.
 pub fn set_bf16_products(allowed: bool) -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let can = crate::kernel::has_bf16();
-        BF16_PRODUCTS.store(allowed && can, Ordering::Relaxed);
-        can
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        let _ = allowed;
-        false
-    }
+    let can = crate::simd::has_bf16();
+    BF16_PRODUCTS.store(allowed && can, Ordering::Relaxed);
+    can
 }
 
 /// Whether they do.
-#[cfg(target_arch = "x86_64")]
 pub(crate) fn bf16_products() -> bool {
     BF16_PRODUCTS.load(Ordering::Relaxed)
 }
 
-#[cfg(target_arch = "x86_64")]
 static BF16_PRODUCTS: AtomicBool = AtomicBool::new(false);
 
 /// Memory in use; none on the CPU.

@@ -127,7 +127,7 @@ pub(crate) fn add_products<T: Real>(
     let rows = y.len() / out.max(1);
     if kernel::is_few::<T>(rows, inner) {
         kernel::few_rows(inner, x, w, y, add);
-    } else if !T::rounded_product((out, inner), x, w, y, add) {
+    } else if !(crate::device::bf16_products() && T::rounded_product((out, inner), x, w, y, add)) {
         let (x, w) = (Mat::rows(x, inner), Mat::rows(w, inner).t());
         kernel::gemm((rows, out, inner), y, out, add, x, w, Threads::All);
     }

@@ -46,6 +46,14 @@ pub fn best() -> Level {
     Level::Baseline
 }
 
+/// Whether this processor multiplies bf16 (AVX512-BF16), and [`level`] allows it.
+pub(crate) fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level() >= Level::Avx512 && std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// From now on kernels use `most` or less, in the whole process: for tests, and to tell a wrong copy from a wrong equation.
 pub fn limit(most: Level) {
     LEVEL.store(most.min(best()) as u8, Ordering::Relaxed);

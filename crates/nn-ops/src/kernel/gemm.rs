@@ -28,6 +28,19 @@ pub(crate) enum Threads {
     All,
 }
 
+/// A product as [`gemm`] takes it.
+pub(crate) struct Product<'a, T> {
+    /// `(m, n, k)`.
+    pub(crate) size: (usize, usize, usize),
+    pub(crate) dst: &'a mut [T],
+    pub(crate) dst_rs: usize,
+    /// Whether the product is added to `dst`.
+    pub(crate) add: bool,
+    pub(crate) a: Mat<'a, T>,
+    pub(crate) b: Mat<'a, T>,
+    pub(crate) threads: Threads,
+}
+
 /// `dst = beta * dst + a b` for `a` (m, k) and `b` (k, n); `dst` has row stride `dst_rs`.
 ///
 /// # Panics
@@ -52,7 +65,9 @@ pub(crate) fn gemm<T: Real>(
     assert!(fits(a.data.len(), m, k, a.rs, a.cs), "gemm: the left matrix reaches past its slice");
     assert!(fits(b.data.len(), k, n, b.rs, b.cs), "gemm: the right matrix reaches past its slice");
     // SAFETY: every (row, column) index of the three matrices was shown above to lie inside its slice.
-    if unsafe { T::product((m, n, k), dst, dst_rs, accumulate, a, b, threads) } {
+    if unsafe {
+        T::product(Product { size: (m, n, k), dst, dst_rs, add: accumulate, a, b, threads })
+    } {
         return;
     }
     let parallelism = match threads {

@@ -25,11 +25,9 @@ use candle_core::{DType, Result, Shape, Storage, Tensor, WithDType, bail};
 pub(crate) use attach::{attach, attach_storage, attach_with_result};
 pub(crate) use attend::{HeadSize, Term, attend_head, pack_memory, term_panels};
 pub(crate) use few::{few_rows, is_few};
-pub(crate) use gemm::{Mat, Threads, gemm};
+pub(crate) use gemm::{Mat, Product, Threads, gemm};
 pub(crate) use link::{View, attach_view};
 pub(crate) use panel::{COLUMNS, ROWS, panel_product};
-#[cfg(target_arch = "x86_64")]
-pub(crate) use product::has_bf16;
 pub(crate) use scratch::{Pool, Scratch};
 pub(crate) use split::{column_sums, par_chunks, par_filled, par_sum, zeros};
 pub(crate) use stream::{copy_past_caches, settle};
@@ -98,20 +96,11 @@ pub(crate) trait Real: WithDType + Send + Sync + Default {
     ///
     /// # Safety
     /// Every index of the three matrices must lie inside its slice.
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn product(
-        _size: (usize, usize, usize),
-        _dst: &mut [Self],
-        _dst_rs: usize,
-        _add: bool,
-        _a: Mat<'_, Self>,
-        _b: Mat<'_, Self>,
-        _threads: Threads,
-    ) -> bool {
+    unsafe fn product(_product: Product<'_, Self>) -> bool {
         false
     }
-    /// `y = x wᵀ`, or `y += x wᵀ`, with factors rounded to bf16, where [that is allowed](crate::device::set_bf16_products);
-    /// whether it was. Sizes `(out, inner)`.
+    /// `y = x wᵀ`, or `y += x wᵀ`, with factors rounded to bf16, where a kernel of this crate does
+    /// that; whether one did. Sizes `(out, inner)`.
     fn rounded_product(
         _size: (usize, usize),
         _x: &[Self],
@@ -166,21 +155,9 @@ impl Real for f32 {
         &POOL
     }
     #[cfg(target_arch = "x86_64")]
-    unsafe fn product(
-        size: (usize, usize, usize),
-        dst: &mut [f32],
-        dst_rs: usize,
-        add: bool,
-        a: Mat<'_, f32>,
-        b: Mat<'_, f32>,
-        threads: Threads,
-    ) -> bool {
-        let serves = product::serves(size, &b);
-        if serves {
-            // SAFETY: the caller's promise, and what was asked above.
-            unsafe { product::product(size, dst, dst_rs, add, a, b, threads) };
-        }
-        serves
+    unsafe fn product(product: Product<'_, f32>) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { product::product(product) }
     }
     #[cfg(target_arch = "x86_64")]
     fn rounded_product(
@@ -190,11 +167,8 @@ impl Real for f32 {
         y: &mut [f32],
         add: bool,
     ) -> bool {
-        let rounds = crate::device::bf16_products();
-        if rounds {
-            product::rounded_product(size, x, w, y, add);
-        }
-        rounds
+        product::rounded_product(size, x, w, y, add);
+        true
     }
     const NEG_INF: Self = f32::NEG_INFINITY;
 }

@@ -177,12 +177,12 @@ fn block<T: Real, const FUSED: bool, const LEFT: usize, const RIGHT: usize>(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::simd::{Level, level};
 
     /// Small whole numbers: every order of adding them is exact.
-    fn numbers(n: usize, step: usize) -> Vec<f32> {
+    pub(in crate::kernel) fn numbers(n: usize, step: usize) -> Vec<f32> {
         (0..n).map(|i| (i * step % 17) as f32 - 8.0).collect()
     }
 

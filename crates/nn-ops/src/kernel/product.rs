@@ -9,9 +9,9 @@ use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
-use super::gemm::{Mat, Threads};
+use super::gemm::{Mat, Product, Threads};
 use super::{Scratch, par_chunks};
-use crate::simd::{Level, level};
+use crate::simd::{Level, has_bf16, level};
 
 /// Rows of a tile.
 const ROWS: usize = 8;
@@ -23,40 +23,28 @@ const DEPTH: usize = 1024;
 /// Rows of a job, at least and at most.
 const JOB: (usize, usize) = (64, 1024);
 
-/// Whether [`product`] is the faster way: tiles are filled.
-pub(super) fn serves((m, n, k): (usize, usize, usize), b: &Mat<'_, f32>) -> bool {
-    level() >= Level::Avx512 && m >= ROWS && n >= LANES && k >= LANES && (b.rs == 1 || b.cs == 1)
-}
-
-/// Whether this processor multiplies bf16, and [`level`] allows it.
-pub(crate) fn has_bf16() -> bool {
-    level() >= Level::Avx512 && is_x86_feature_detected!("avx512bf16")
-}
-
-/// `dst = a b`, or `dst += a b` when `add`; sizes as in [`gemm`](super::gemm::gemm), which checked that nothing reaches past its slice.
-/// Every element adds its products in their order, whatever the number of threads.
+/// Carries out a product where tiles are filled and one of the right matrix's strides is 1; whether it did. Every element
+/// adds its products in their order, whatever the number of threads.
 ///
 /// # Safety
-/// [`serves`] must hold, and every index of the three matrices must lie inside its slice.
-pub(super) unsafe fn product(
-    (m, n, k): (usize, usize, usize),
-    dst: &mut [f32],
-    dst_rs: usize,
-    add: bool,
-    a: Mat<'_, f32>,
-    b: Mat<'_, f32>,
-    threads: Threads,
-) {
+/// Every index of the three matrices must lie inside its slice.
+pub(super) unsafe fn product(product: Product<'_, f32>) -> bool {
+    let Product { size: (m, n, k), dst, dst_rs, add, a, b, threads } = product;
+    let filled = m >= ROWS && n >= LANES && k >= LANES;
+    if level() < Level::Avx512 || !filled || (b.rs != 1 && b.cs != 1) {
+        return false;
+    }
     let left = Left { at: a.data.as_ptr(), rs: a.rs, cs: a.cs };
-    let job = Jobs { size: (m, n, k), left, right: b, dst: dst.as_mut_ptr(), dst_rs, add };
-    // SAFETY: the caller's promise.
-    unsafe { job.run::<false>(threads) };
+    let jobs = Jobs { size: (m, n, k), left, right: b, dst: dst.as_mut_ptr(), dst_rs, add };
+    // SAFETY: the caller's promise; the processor has AVX-512, as asked above.
+    unsafe { jobs.run::<false>(threads) };
+    true
 }
 
 /// `y = x wᵀ`, or `y += x wᵀ` when `add`, with factors rounded to bf16 and sums in f32, for rows of `inner` values to rows of `out`.
 ///
 /// # Panics
-/// When the processor [has no such products](has_bf16), or a slice is no whole number of rows.
+/// When the processor [has no such products](crate::simd::has_bf16), or a slice is no whole number of rows.
 pub(crate) fn rounded_product(
     (out, inner): (usize, usize),
     x: &[f32],
@@ -84,9 +72,10 @@ pub(crate) fn rounded_product(
     });
     let left = Left { at: rounded.as_ptr(), rs: pairs, cs: 1 };
     let right = Mat::rows(w, inner).t();
-    let job = Jobs { size: (rows, out, inner), left, right, dst: y.as_mut_ptr(), dst_rs: out, add };
+    let jobs =
+        Jobs { size: (rows, out, inner), left, right, dst: y.as_mut_ptr(), dst_rs: out, add };
     // SAFETY: sizes were asserted above.
-    unsafe { job.run::<true>(Threads::All) };
+    unsafe { jobs.run::<true>(Threads::All) };
 }
 
 /// The left matrix in units: values, or pairs of bf16 in their place.
@@ -393,11 +382,8 @@ unsafe fn turn(x: &mut [__m512; LANES]) {
 mod tests {
     use super::*;
     use crate::kernel::gemm;
+    use crate::kernel::panel::tests::numbers;
     use candle_core::{DType, Device, Result, Tensor};
-
-    fn numbers(n: usize, step: usize) -> Vec<f32> {
-        (0..n).map(|i| (i * step % 17) as f32 - 8.0).collect()
-    }
 
     /// Small whole numbers: every order of adding them is exact, in bf16 too.
     #[test]
